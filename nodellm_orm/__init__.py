@@ -1,0 +1,1 @@
+"""Chats with any model, kept in your own SQL database."""

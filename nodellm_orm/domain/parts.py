@@ -1,0 +1,80 @@
+"""The parts a message is made of, in the order the provider or the user gave them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from nodellm_orm.domain.jsontext import JsonText
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextPart:
+    """Text that a user, the model or the host wrote."""
+
+    text: str
+    extra: JsonText | None = None
+    """Members the wire block had beyond its text (citations, annotations …); replayed to the same origin only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingPart:
+    """One trace of the model's thinking."""
+
+    text: str = ""
+    signature: str | None = None
+    """The provider's proof that the trace is its own; valid only at its origin, byte for byte."""
+    redacted: bool = False
+    """The provider hid the text."""
+    opaque: JsonText | None = None
+    """The wire block verbatim where text and signature do not say it all (encrypted or structured reasoning)."""
+    field: str | None = None
+    """Name of the wire member it arrived in, where a dialect has several (``reasoning_content``, ``reasoning``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallPart:
+    """A call the model asks for."""
+
+    call_id: str
+    """Unique within the chat; what later results refer to and what is sent back on the wire."""
+    name: str
+    arguments: JsonText
+    """The arguments exactly as received; not necessarily valid JSON."""
+    wire_id: str | None = None
+    """The id the provider gave, which may be missing, repeated or illegal elsewhere."""
+    truncated: bool = False
+    """The answer was cut off inside the arguments: such a call is never run."""
+    extra: JsonText | None = None
+    """Members the wire block had beyond these; replayed to the same origin only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolResultPart:
+    """What a call gave, as the model reads it."""
+
+    call_id: str
+    name: str
+    content: str
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalPart:
+    """The model's words for why it will not answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpaquePart:
+    """A block this version does not understand (a server-side tool, something new); kept and replayed verbatim.
+
+    It goes back only to the provider and wire format it came from.
+    """
+
+    payload: JsonText
+
+
+Part: TypeAlias = TextPart | ThinkingPart | ToolCallPart | ToolResultPart | RefusalPart | OpaquePart

@@ -1,0 +1,99 @@
+"""The settings of a chat and of one call, and how one overrides the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Final
+
+from nodellm_orm.domain.jsontext import JsonText, dumps, loads
+from nodellm_orm.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nodellm_orm.domain.profile import Effort
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingConfig:
+    """How much a model should think.
+
+    Args:
+        effort: a word on the common scale ``none minimal low medium high xhigh max``.
+        budget: thinking tokens; translated to an effort where a model knows no budgets, and the other way round.
+    """
+
+    effort: Effort | None = None
+    budget: int | None = None
+
+
+class _Unset:
+    """The type of `UNSET`."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET: Final = _Unset()
+"""Says that an option was not given, where ``None`` is a value of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything about a request that belongs to the chat; ``None`` leaves it to the provider."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    thinking: ThinkingConfig | None = None
+    schema: JsonText | None = None
+    """JSON Schema of a structured answer."""
+    schema_name: str | None = None
+    tool_choice: str | None = None
+    """``auto``, ``none``, ``required`` or a tool's name."""
+    parallel_tool_calls: bool | None = None
+    cache: bool | None = None
+    max_tool_rounds: int = 8
+    max_cost: Decimal | None = None
+    history_window: int | None = None
+
+    def with_changes(self, **changes: Any) -> Settings:
+        """These settings with every given option changed; `UNSET` leaves an option as it is.
+
+        Raises:
+            ConfigurationError: for an option that does not exist.
+        """
+        known = {f.name for f in fields(self)}
+        if unknown := sorted(changes.keys() - known):
+            msg = f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(known))}"
+            raise ConfigurationError(msg)
+        return replace(self, **{name: value for name, value in changes.items() if value is not UNSET})
+
+    def to_json(self) -> JsonText:
+        """The settings that differ from the defaults, as JSON text."""
+        plain: dict[str, object] = {}
+        default = Settings()
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value == getattr(default, f.name):
+                continue
+            if isinstance(value, ThinkingConfig):
+                value = {"effort": value.effort, "budget": value.budget}
+            plain[f.name] = str(value) if isinstance(value, Decimal) else value
+        return dumps(plain)
+
+    @classmethod
+    def from_json(cls, text: JsonText) -> Settings:
+        """Read what `to_json` wrote; options that this version does not know are left out."""
+        data = loads(text)
+        if not isinstance(data, dict):
+            msg = "stored settings are not a JSON object"
+            raise ConfigurationError(msg)
+        known = {f.name for f in fields(cls)}
+        changes: dict[str, Any] = {name: value for name, value in data.items() if name in known}
+        thinking: Mapping[str, Any] | None = changes.get("thinking")
+        if thinking is not None:
+            changes["thinking"] = ThinkingConfig(effort=thinking.get("effort"), budget=thinking.get("budget"))
+        if changes.get("max_cost") is not None:
+            changes["max_cost"] = Decimal(changes["max_cost"])
+        return cls(**changes)

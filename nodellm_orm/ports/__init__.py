@@ -1,0 +1,1 @@
+"""The seams: what tests replace and users extend. Protocols and the values that cross them."""

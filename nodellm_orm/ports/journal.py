@@ -1,0 +1,390 @@
+"""The journal seam: what is written, when, and under whose ownership.
+
+A durable point is a tuple of *entries* applied in one transaction. Every point but the first is guarded: it is
+applied only while the writer still holds the chat (same turn, same worker, same fence), otherwise nothing is written
+and `StaleChatError` is raised. Every point is re-executable: ids are chosen by the caller and the chat's ``step``
+counter tells whether a point of unknown outcome has happened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
+
+from nodellm_orm.domain.money import UNKNOWN_COST
+from nodellm_orm.domain.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from decimal import Decimal
+    from uuid import UUID
+
+    from nodellm_orm.domain.jsontext import JsonText, JsonValue
+    from nodellm_orm.domain.messages import Message
+    from nodellm_orm.domain.money import Cost
+    from nodellm_orm.domain.parts import ToolCallPart
+    from nodellm_orm.domain.settings import Settings
+
+TurnStatus: TypeAlias = Literal["running", "suspended", "completed", "failed", "cancelled"]
+CallStatus: TypeAlias = Literal[
+    "pending", "awaiting_approval", "running", "succeeded", "failed", "denied", "skipped", "halted", "unknown"
+]
+AttemptStatus: TypeAlias = Literal["started", "ok", "failed", "cancelled", "unknown"]
+OPEN_CALLS: Final[frozenset[CallStatus]] = frozenset({"pending", "awaiting_approval", "running", "unknown"})
+
+
+class AnyOwner:
+    """The type of `ANY_OWNER`."""
+
+    def __repr__(self) -> str:
+        """Its public name."""
+        return "ANY_OWNER"
+
+
+ANY_OWNER: Final = AnyOwner()
+"""Said explicitly where chats of every owner are meant (command line, reports)."""
+Owner: TypeAlias = str | AnyOwner | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatHead:
+    """What belongs to a chat beside its messages."""
+
+    id: UUID
+    owner: str | None = None
+    title: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    api: str | None = None
+    instructions: tuple[str, ...] = ()
+    settings: Settings
+    metadata: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
+    parent_chat_id: UUID | None = None
+    fork_position: int | None = None
+    version: int = 0
+    """Grows with every change of the above."""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+# ── entries: what one durable point writes ────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnOpened:
+    """A turn begins; only in `Journal.begin`."""
+
+    id: UUID
+    settings: JsonText
+    """Model, api, options and digests of instructions and tools: what replay compares."""
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOpened:
+    """A request is about to be sent; written before it is, so that a call of unknown outcome is visible."""
+
+    id: UUID
+    provider: str
+    requested_model: str
+    attempt: int
+    """From 1 within one model round."""
+    operation: str = "chat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptClosed:
+    """What came of an attempt, with its money."""
+
+    id: UUID
+    status: AttemptStatus
+    http_status: int | None = None
+    error_type: str | None = None
+    request_id: str | None = None
+    model: str | None = None
+    message_id: UUID | None = None
+    latency_ms: int | None = None
+    first_token_ms: int | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost: Cost = UNKNOWN_COST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageAdded:
+    """A message enters the history; ``message.position`` is set and equals the chat's next free position."""
+
+    id: UUID
+    message: Message
+    thinking_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallOpened:
+    """A call of the assistant message just added."""
+
+    id: UUID
+    message_id: UUID
+    position: int
+    """Place of the call within its message, from 0."""
+    call: ToolCallPart
+    status: CallStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallStarted:
+    """A pending call starts to run."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFinished:
+    """What came of a call: the text the model will read, and for people the error behind it."""
+
+    id: UUID
+    status: CallStatus
+    result: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallAnswered:
+    """The message that carries a call's result was added in this point."""
+
+    id: UUID
+    result_message_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnEnded:
+    """The turn reaches a final or suspended status; ownership of the chat is released."""
+
+    status: TurnStatus
+    reason: str | None = None
+    """Why a turn is suspended (``approval``, ``tool_limit``, ``cost_limit``), or the finish reason."""
+    error_type: str | None = None
+    error_message: str | None = None
+
+
+Entry: TypeAlias = (
+    AttemptOpened | AttemptClosed | MessageAdded | CallOpened | CallStarted | CallFinished | CallAnswered | TurnEnded
+)
+
+
+# ── ownership ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Proof of owning a chat for one turn; good for the next durable point only as long as nobody took over."""
+
+    chat_id: UUID
+    owner: str | None
+    turn_id: UUID
+    worker: str
+    fence: int
+    step: int
+    """Number of the last durable point applied under this hold."""
+    lease: float
+    """Seconds each point and each heartbeat extends the lease by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """What `Journal.begin` needs to take a chat: the state its caller believes it to be in."""
+
+    chat_id: UUID
+    owner: str | None
+    worker: str
+    lease: float
+    fence: int
+    """The fence the caller's copy was loaded with: if the chat moved on since, `Outdated` is raised."""
+    version: int
+    head: ChatHead | None = None
+    """When given, the changed head is saved in the same transaction."""
+
+
+class Outdated(Exception):  # noqa: N818 — a signal between journal and runtime, never seen by users
+    """The chat moved on since it was loaded; load it again before the next turn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallState:
+    """A stored call and how far it got."""
+
+    id: UUID
+    message_id: UUID
+    position: int
+    call: ToolCallPart
+    status: CallStatus
+    result: str | None = None
+    error: str | None = None
+    attempts: int = 0
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptState:
+    """A stored attempt of a turn."""
+
+    id: UUID
+    status: AttemptStatus
+    attempt: int
+    request_id: str | None = None
+    message_id: UUID | None = None
+    model: str | None = None
+    provider: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    cost: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnState:
+    """The last turn of a chat, with what `resume` needs to carry on."""
+
+    id: UUID
+    position: int
+    status: TurnStatus
+    reason: str | None = None
+    settings: JsonText = "{}"
+    takeovers: int = 0
+    error_type: str | None = None
+    error_message: str | None = None
+    first_position: int = 0
+    """Position of the turn's first message."""
+    calls: tuple[CallState, ...] = ()
+    attempts: tuple[AttemptState, ...] = ()
+    lease_until: datetime | None = None
+    expired: bool = False
+    """Running, but its lease has ended: interrupted."""
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A chat as stored: everything a process needs to carry on."""
+
+    head: ChatHead
+    messages: tuple[Message, ...]
+    """In position order; superseded ones are left out."""
+    message_ids: tuple[UUID, ...]
+    fence: int
+    next_position: int
+    last_turn: TurnState | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatTotals:
+    """Sums over the ledger rows of one chat."""
+
+    requests: int = 0
+    failures: int = 0
+    unpriced: int = 0
+    usage: Usage = field(default_factory=Usage)
+    cost: Decimal | None = None
+
+
+class Journal(Protocol):
+    """Where chats are kept: a database, or memory. Both pass the same conformance suite."""
+
+    async def create(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:
+        """Store a new chat; a chat of that id and owner that is already there is returned as it is.
+
+        Raises:
+            ChatNotFoundError: the id is taken by a chat of another owner (told in the same words as not found).
+        """
+        ...
+
+    async def load(self, chat_id: UUID, owner: Owner) -> Snapshot:
+        """Read a chat in a constant number of queries.
+
+        Raises:
+            ChatNotFoundError: no such chat for this owner.
+        """
+        ...
+
+    async def begin(
+        self, take: Take, turn: TurnOpened, entries: Sequence[Entry], *, closing: Sequence[Entry] = ()
+    ) -> Hold:
+        """Take the chat and write the first durable point of a turn.
+
+        Args:
+            take: who takes it and what he believes its state to be.
+            turn: the new turn.
+            entries: written with it (the user message, the first attempt).
+            closing: entries that first close what the last turn left open (an interrupted or suspended one): results
+                for its open calls, and nothing else. An interrupted turn becomes ``failed``, its open attempts
+                ``unknown``.
+
+        Raises:
+            ChatNotFoundError: no such chat for this owner.
+            ChatBusyError: another turn holds it and its lease has not ended.
+            Outdated: the chat moved on since the caller loaded it.
+        """
+        ...
+
+    async def record(self, hold: Hold, entries: Sequence[Entry]) -> Hold:
+        """Write one durable point under a hold, and extend its lease.
+
+        Raises:
+            StaleChatError: the hold is no longer valid; nothing was written.
+        """
+        ...
+
+    async def take_over(self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float) -> Hold:
+        """Take a running turn whose lease has ended, or a suspended, failed or cancelled last turn, to carry it on.
+
+        Open attempts become ``unknown``; running calls become ``unknown``.
+
+        Raises:
+            ChatBusyError: its lease has not ended, or another turn runs.
+            ChatNotFoundError: no such chat or turn for this owner.
+        """
+        ...
+
+    async def renew(self, holds: Sequence[Hold]) -> frozenset[UUID]:
+        """Extend the leases of all holds in one statement where possible.
+
+        Returns:
+            The turn ids whose hold is no longer valid.
+        """
+        ...
+
+    async def update(self, head: ChatHead) -> ChatHead:
+        """Save the head now.
+
+        Raises:
+            ChatNotFoundError: no such chat for its owner.
+        """
+        ...
+
+    async def append(self, head: ChatHead, fence: int, messages: Sequence[tuple[UUID, Message]]) -> Snapshot:
+        """Add messages from elsewhere to a chat without an active turn.
+
+        Raises:
+            ChatBusyError: a turn is running.
+            Outdated: the chat moved on since the caller loaded it.
+        """
+        ...
+
+    async def history(
+        self, chat_id: UUID, owner: Owner, *, limit: int, before: int | None = None, after: int | None = None
+    ) -> tuple[Message, ...]:
+        """A page of the stored messages in position order (keyset: by position)."""
+        ...
+
+    async def turn(self, chat_id: UUID, owner: Owner, turn_id: UUID) -> TurnState:
+        """One turn with its calls and attempts.
+
+        Raises:
+            ChatNotFoundError: no such chat or turn for this owner.
+        """
+        ...
+
+    async def totals(self, chat_id: UUID, owner: Owner) -> ChatTotals:
+        """Sums over the chat's ledger rows, exact."""
+        ...

@@ -1,0 +1,53 @@
+"""Names of things: ids of calls that every provider accepts, digests of what a turn was asked with."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from nodellm_orm.domain.jsontext import dumps, encode, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+    from nodellm_orm.domain.jsontext import JsonText
+    from nodellm_orm.domain.messages import Origin
+    from nodellm_orm.domain.parts import ToolCallPart
+    from nodellm_orm.ports.ambient import IdSource
+    from nodellm_orm.ports.wire import ModelRequest
+
+_ACCEPTED_EVERYWHERE = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+def call_id_for(call: ToolCallPart, taken: AbstractSet[str], new_id: IdSource) -> str:
+    """The id a call has in this chat: the provider's own where it is legal and not yet taken, else a new one.
+
+    Args:
+        call: the call as parsed.
+        taken: ids already used in the chat.
+        new_id: source of ids.
+    """
+    wanted = call.wire_id or ""
+    if _ACCEPTED_EVERYWHERE.fullmatch(wanted) and wanted not in taken:
+        return wanted
+    return f"call_{new_id().hex}"
+
+
+def digest(text: str) -> str:
+    """SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(encode(text)).hexdigest()
+
+
+def settings_digest(origin: Origin, request: ModelRequest) -> JsonText:
+    """What a turn was asked with, as stored on its row: replays compare it."""
+    return dumps(
+        {
+            "provider": origin.provider,
+            "api": origin.api,
+            "model": origin.model,
+            "options": loads(request.settings.to_json()),
+            "instructions": [digest(text) for text in request.instructions],
+            "tools": {tool.name: digest(tool.parameters) for tool in request.tools},
+        }
+    )

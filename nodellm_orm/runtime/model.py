@@ -1,0 +1,179 @@
+"""One attempt at one model: render, send, read. Retries, rows and money are decided elsewhere."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from nodellm_orm.domain.accumulator import Accumulator
+from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta, ToolCallDelta
+from nodellm_orm.errors import ProtocolError, ProviderError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from nodellm_orm.domain.events import Event
+    from nodellm_orm.domain.messages import Completion, Origin
+    from nodellm_orm.domain.policies import Timeout
+    from nodellm_orm.domain.profile import ModelProfile
+    from nodellm_orm.ports.ambient import Clock
+    from nodellm_orm.ports.transport import Transport, WireRequest, WireResponse
+    from nodellm_orm.ports.wire import ModelRequest, RenderCache, WireFormat
+
+    OnEvent: TypeAlias = Callable[[Event], Awaitable[None]]
+
+_SUCCESS = range(200, 300)
+_HTML = "the endpoint answered with an HTML page instead of its protocol; check base_url and any proxy in between"
+
+
+@dataclass(slots=True)
+class Trace:
+    """What is known of an attempt while it runs; still there when it fails or is cancelled."""
+
+    began: float
+    http_status: int | None = None
+    request_id: str | None = None
+    first_token: float | None = None
+    folded: Accumulator = field(default_factory=Accumulator)
+    eventful: bool = False
+    """Whether anything of the answer has arrived."""
+
+
+class Model(Protocol):
+    """A model behind some endpoint: what the loop calls."""
+
+    @property
+    def origin(self) -> Origin:
+        """Provider, wire format, endpoint and model."""
+        ...
+
+    @property
+    def profile(self) -> ModelProfile:
+        """What it accepts."""
+        ...
+
+    def check(self, request: ModelRequest, cache: RenderCache | None) -> tuple[str, ...]:
+        """Refuse what cannot be sent before anything is written; name the settings that will be left out."""
+        ...
+
+    async def send(
+        self,
+        request: ModelRequest,
+        *,
+        cache: RenderCache | None,
+        timeout: Timeout,
+        headers: Mapping[str, str],
+        trace: Trace,
+        on_event: OnEvent,
+    ) -> Completion:
+        """Make one attempt.
+
+        Raises:
+            ProviderError: when it fails; ``trace`` keeps what had arrived.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HttpModel:
+    """A model reached through a wire format over a transport."""
+
+    origin: Origin
+    profile: ModelProfile
+    wire: WireFormat
+    transport: Transport
+    clock: Clock
+
+    def check(self, request: ModelRequest, cache: RenderCache | None) -> tuple[str, ...]:
+        """Render once: whatever cannot be sent raises here."""
+        self.wire.render(request, cache)
+        return self.wire.dropped(request)
+
+    def render(self, request: ModelRequest, cache: RenderCache | None = None) -> WireRequest:
+        """The exact request that would be sent, without host and key."""
+        return self.wire.render(request, cache)
+
+    async def send(
+        self,
+        request: ModelRequest,
+        *,
+        cache: RenderCache | None,
+        timeout: Timeout,
+        headers: Mapping[str, str],
+        trace: Trace,
+        on_event: OnEvent,
+    ) -> Completion:
+        """Send exactly once and read the answer."""
+        wire_request = self.wire.render(request, cache)
+        try:
+            async with self.transport.open(wire_request, timeout=timeout, headers=headers) as response:
+                trace.http_status = response.status
+                trace.request_id = self.wire.request_id(response.headers)
+                if response.status not in _SUCCESS:
+                    raise self.wire.failure(response.status, response.headers, await _body(response))
+                if _media_type(response) == "text/html":
+                    raise ProtocolError(_HTML, status=response.status)
+                if request.stream and _media_type(response) != "application/json":
+                    return await self._read_stream(request, response, trace, on_event)
+                completion = self.wire.parse(await _body(response))
+                trace.first_token = self.clock.monotonic()
+                if request.stream:
+                    await _tell_whole(completion, trace, on_event)
+                return completion
+        except ProviderError as error:
+            self._name(error, trace)
+            raise
+
+    async def _read_stream(
+        self, request: ModelRequest, response: WireResponse, trace: Trace, on_event: OnEvent
+    ) -> Completion:
+        parser = self.wire.stream(request.profile)
+        async with aclosing(_events(response, parser.feed, parser.close)) as events:
+            async for event in events:
+                if trace.first_token is None and isinstance(
+                    event, TextDelta | ThinkingDelta | RefusalDelta | ToolCallDelta
+                ):
+                    trace.first_token = self.clock.monotonic()
+                trace.eventful = True
+                trace.folded.add(event)
+                await on_event(event)
+        return trace.folded.completion()
+
+    def _name(self, error: ProviderError, trace: Trace) -> None:
+        error.provider = error.provider or self.origin.provider
+        error.model = error.model or self.origin.model
+        error.request_id = error.request_id or trace.request_id
+        error.status = error.status or trace.http_status
+
+
+async def _events(
+    response: WireResponse, feed: Callable[[bytes], list[Event]], close: Callable[[], list[Event]]
+) -> AsyncGenerator[Event]:
+    async for chunk in response.chunks():
+        events = feed(chunk)
+        if events:
+            response.content_seen()
+        for event in events:
+            yield event
+    for event in close():
+        yield event
+
+
+async def _body(response: WireResponse) -> bytes:
+    pieces: list[bytes] = []
+    async for chunk in response.chunks():
+        response.content_seen()
+        pieces.append(chunk)
+    return b"".join(pieces)
+
+
+def _media_type(response: WireResponse) -> str:
+    return response.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _tell_whole(completion: Completion, trace: Trace, on_event: OnEvent) -> None:
+    """A stream was asked for and a whole answer came: hand it on in one piece a part."""
+    trace.eventful = True
+    for index, part in enumerate(completion.parts):
+        await on_event(PartReceived(index=index, part=part))

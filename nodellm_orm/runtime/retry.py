@@ -1,0 +1,44 @@
+"""Whether and when an attempt is repeated: a pure decision."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodellm_orm.errors import ProviderConnectionError, ProviderTimeoutError, StreamInterruptedError
+
+if TYPE_CHECKING:
+    from nodellm_orm.domain.policies import RetryPolicy
+    from nodellm_orm.errors import ProviderError
+
+_FIRST_ERROR = 400
+_WITHOUT_ANSWER = (ProviderConnectionError, ProviderTimeoutError, StreamInterruptedError)
+
+
+def delay_before_next(
+    policy: RetryPolicy, error: ProviderError, *, attempt: int, delivered: bool, chance: float
+) -> float | None:
+    """Seconds to wait before the next attempt, or ``None`` to give up.
+
+    Args:
+        policy: the limits.
+        error: what the attempt ended with.
+        attempt: number of the attempt that failed, from 1.
+        delivered: whether the consumer has been given anything of the answer; then nothing is repeated.
+        chance: a random number from 0 to 1, for full jitter.
+
+    A delay that the provider itself names is kept exactly; one longer than ``policy.longest_wait`` is an error now
+    rather than a silent sleep.
+    """
+    if delivered or not error.retryable or attempt >= policy.max_attempts:
+        return None
+    if (
+        error.status is not None
+        and error.status >= _FIRST_ERROR
+        and error.status not in policy.statuses
+        and not isinstance(error, _WITHOUT_ANSWER)
+    ):
+        return None
+    if error.retry_after is not None:
+        return error.retry_after if error.retry_after <= policy.longest_wait else None
+    ceiling: float = min(policy.max_ms, policy.base_ms * 2 ** (attempt - 1)) / 1000
+    return ceiling * chance if policy.jitter else ceiling

@@ -1,0 +1,246 @@
+"""Make a set of records: the default one, or a host's with its own base, names and further columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import MetaData, Table, and_, inspect
+from sqlalchemy.orm import DeclarativeBase, foreign, relationship
+
+from nodellm_orm.store.columns import (
+    AttachmentColumns,
+    BlobColumns,
+    ChatColumns,
+    MessageColumns,
+    RequestColumns,
+    TextColumns,
+    ThinkingColumns,
+    ToolCallColumns,
+    TurnColumns,
+)
+from nodellm_orm.store.naming import CONVENTION, Naming
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import ColumnElement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The Core tables behind a set of records, for statements without the ORM."""
+
+    chats: Table
+    turns: Table
+    messages: Table
+    tool_calls: Table
+    thinking: Table
+    requests: Table
+    attachments: Table
+    blobs: Table
+    texts: Table
+
+    def __iter__(self) -> Iterator[Table]:
+        """All of them, what others refer to first."""
+        return iter(getattr(self, name) for name in self.__slots__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """The mapped classes of one set of tables, and where these are."""
+
+    naming: Naming
+    metadata: MetaData
+    chat: type[ChatColumns]
+    turn: type[TurnColumns]
+    message: type[MessageColumns]
+    tool_call: type[ToolCallColumns]
+    thinking: type[ThinkingColumns]
+    request: type[RequestColumns]
+    attachment: type[AttachmentColumns]
+    blob: type[BlobColumns]
+    text: type[TextColumns]
+    tables: Tables
+
+    @classmethod
+    def of(
+        cls,
+        naming: Naming,
+        *,
+        chat: type[ChatColumns],
+        turn: type[TurnColumns],
+        message: type[MessageColumns],
+        tool_call: type[ToolCallColumns],
+        thinking: type[ThinkingColumns],
+        request: type[RequestColumns],
+        attachment: type[AttachmentColumns],
+        blob: type[BlobColumns],
+        text: type[TextColumns],
+    ) -> Records:
+        """Gather mapped classes, and relate them to each other."""
+        tables = Tables(
+            chats=_table(chat),
+            turns=_table(turn),
+            messages=_table(message),
+            tool_calls=_table(tool_call),
+            thinking=_table(thinking),
+            requests=_table(request),
+            attachments=_table(attachment),
+            blobs=_table(blob),
+            texts=_table(text),
+        )
+        records = cls(
+            naming=naming,
+            metadata=tables.chats.metadata,
+            chat=chat,
+            turn=turn,
+            message=message,
+            tool_call=tool_call,
+            thinking=thinking,
+            request=request,
+            attachment=attachment,
+            blob=blob,
+            text=text,
+            tables=tables,
+        )
+        _relate(records)
+        return records
+
+
+def define_records(
+    base: type[DeclarativeBase] | None = None,
+    *,
+    prefix: str = "llm_",
+    schema: str | None = None,
+    chat: type = object,
+    turn: type = object,
+    message: type = object,
+    tool_call: type = object,
+    thinking: type = object,
+    request: type = object,
+    attachment: type = object,
+    blob: type = object,
+    text: type = object,
+) -> Records:
+    """Map the tables under other names, on an own declarative base, or with further columns.
+
+    Args:
+        base: the declarative base the classes belong to; a new one when omitted.
+        prefix: begins every table name.
+        schema: the schema the tables are in, ``None`` for the connection's own.
+        chat: mixin with further columns for chats; each must be nullable or have a default. The other mixins likewise
+            for turns, messages, tool calls, thinking traces, requests, attachments, blobs and texts.
+        turn: mixin for turns.
+        message: mixin for messages.
+        tool_call: mixin for tool calls.
+        thinking: mixin for thinking traces.
+        request: mixin for requests.
+        attachment: mixin for attachments.
+        blob: mixin for blobs.
+        text: mixin for texts.
+
+    Returns:
+        The classes and their tables, to be passed as ``records=``.
+
+    Example:
+        >>> records = define_records(prefix="assistant_")
+        >>> records.tables.chats.name
+        'assistant_chats'
+    """
+    naming = Naming(prefix, schema)
+    parent = base if base is not None else _new_base()
+    return Records.of(
+        naming,
+        chat=_map(parent, naming, "chats", "ChatRecord", ChatColumns, chat),
+        turn=_map(parent, naming, "turns", "TurnRecord", TurnColumns, turn),
+        message=_map(parent, naming, "messages", "MessageRecord", MessageColumns, message),
+        tool_call=_map(parent, naming, "tool_calls", "ToolCallRecord", ToolCallColumns, tool_call),
+        thinking=_map(parent, naming, "thinking", "ThinkingRecord", ThinkingColumns, thinking),
+        request=_map(parent, naming, "requests", "RequestRecord", RequestColumns, request),
+        attachment=_map(parent, naming, "attachments", "AttachmentRecord", AttachmentColumns, attachment),
+        blob=_map(parent, naming, "blobs", "BlobRecord", BlobColumns, blob),
+        text=_map(parent, naming, "texts", "TextRecord", TextColumns, text),
+    )
+
+
+def _new_base() -> type[DeclarativeBase]:
+    class Base(DeclarativeBase):
+        metadata = MetaData(naming_convention=CONVENTION)
+
+    return Base
+
+
+_Columns = TypeVar(
+    "_Columns",
+    ChatColumns,
+    TurnColumns,
+    MessageColumns,
+    ToolCallColumns,
+    ThinkingColumns,
+    RequestColumns,
+    AttachmentColumns,
+    BlobColumns,
+    TextColumns,
+)
+
+
+def _map(
+    base: type[DeclarativeBase], naming: Naming, suffix: str, name: str, columns: type[_Columns], mixin: type
+) -> type[_Columns]:
+    own: tuple[type, ...] = () if mixin is object else (mixin,)
+    namespace: dict[str, object] = {
+        "__tablename__": naming.table(suffix),
+        "__table_args__": naming.joined(columns.table_args(naming), getattr(mixin, "__table_args__", ())),
+        "__doc__": columns.__doc__,
+        "__module__": base.__module__,
+    }
+    return type(name, (*own, columns, base), namespace)
+
+
+def _table(record: type) -> Table:
+    table: object = inspect(record, raiseerr=True).local_table
+    if not isinstance(table, Table):
+        msg = f"{record.__name__} is not mapped to a table"
+        raise TypeError(msg)
+    return table
+
+
+def _relate(records: Records) -> None:
+    """Add the relationships: for reading only, loaded only when asked for, nothing cascades."""
+    t = records.tables
+    _one(records.turn, "chat", records.chat, t.chats.c.id == foreign(t.turns.c.chat_id))
+    _one(records.message, "chat", records.chat, t.chats.c.id == foreign(t.messages.c.chat_id))
+    _one(records.tool_call, "message", records.message, _within_chat(t.messages, t.tool_calls, "message_id"))
+    _many(records.chat, "turns", records.turn, t.chats.c.id == foreign(t.turns.c.chat_id), "position")
+    _many(records.chat, "messages", records.message, t.chats.c.id == foreign(t.messages.c.chat_id), "position")
+    of_turn: tuple[tuple[str, type, str], ...] = (
+        ("messages", records.message, "position"),
+        ("tool_calls", records.tool_call, "id"),
+        ("requests", records.request, "id"),
+    )
+    for name, record, order in of_turn:
+        _many(records.turn, name, record, _within_chat(t.turns, _table(record), "turn_id"), order)
+    of_message: tuple[tuple[str, type], ...] = (
+        ("tool_calls", records.tool_call),
+        ("thinking", records.thinking),
+        ("attachments", records.attachment),
+    )
+    for name, record in of_message:
+        _many(records.message, name, record, _within_chat(t.messages, _table(record), "message_id"), "position")
+
+
+def _many(owner: type, name: str, target: type, join: ColumnElement[bool], order: str) -> None:
+    rows = relationship(
+        target, primaryjoin=join, order_by=_table(target).c[order], viewonly=True, lazy="raise", uselist=True
+    )
+    inspect(owner, raiseerr=True).add_property(name, rows)
+
+
+def _one(owner: type, name: str, target: type, join: ColumnElement[bool]) -> None:
+    row = relationship(target, primaryjoin=join, viewonly=True, lazy="raise", uselist=False)
+    inspect(owner, raiseerr=True).add_property(name, row)
+
+
+def _within_chat(parent: Table, child: Table, reference: str) -> ColumnElement[bool]:
+    return and_(parent.c.chat_id == foreign(child.c.chat_id), parent.c.id == foreign(child.c[reference]))

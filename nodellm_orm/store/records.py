@@ -1,0 +1,129 @@
+"""The tables as SQLAlchemy classes: plain declarative records, meant to be queried by users too.
+
+Their columns are described in ``columns.py``; relationships are for reading and raise unless they were loaded
+explicitly (``selectinload``).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import MetaData
+from sqlalchemy.orm import DeclarativeBase
+
+from nodellm_orm.store.columns import (
+    AttachmentColumns,
+    BlobColumns,
+    ChatColumns,
+    MessageColumns,
+    RequestColumns,
+    TextColumns,
+    ThinkingColumns,
+    ToolCallColumns,
+    TurnColumns,
+)
+from nodellm_orm.store.define import Records, Tables, define_records
+from nodellm_orm.store.naming import CONVENTION, Naming
+
+__all__ = [
+    "RECORDS",
+    "AttachmentRecord",
+    "Base",
+    "BlobRecord",
+    "ChatRecord",
+    "MessageRecord",
+    "Records",
+    "RequestRecord",
+    "Tables",
+    "TextRecord",
+    "ThinkingRecord",
+    "ToolCallRecord",
+    "TurnRecord",
+    "define_records",
+]
+
+_NAMING: Final = Naming()
+
+
+class Base(DeclarativeBase):
+    """The declarative base of the default records."""
+
+    metadata = MetaData(naming_convention=CONVENTION)
+
+
+class ChatRecord(ChatColumns, Base):
+    """A conversation."""
+
+    __tablename__ = _NAMING.table("chats")
+    __table_args__ = ChatColumns.table_args(_NAMING)
+
+
+class TurnRecord(TurnColumns, Base):
+    """One question and everything until its answer."""
+
+    __tablename__ = _NAMING.table("turns")
+    __table_args__ = TurnColumns.table_args(_NAMING)
+
+
+class MessageRecord(MessageColumns, Base):
+    """One message of the conversation."""
+
+    __tablename__ = _NAMING.table("messages")
+    __table_args__ = MessageColumns.table_args(_NAMING)
+
+
+class ToolCallRecord(ToolCallColumns, Base):
+    """One call that the model asked for."""
+
+    __tablename__ = _NAMING.table("tool_calls")
+    __table_args__ = ToolCallColumns.table_args(_NAMING)
+
+
+class ThinkingRecord(ThinkingColumns, Base):
+    """One trace of the model's thinking."""
+
+    __tablename__ = _NAMING.table("thinking")
+    __table_args__ = ThinkingColumns.table_args(_NAMING)
+
+
+class RequestRecord(RequestColumns, Base):
+    """One attempt at a provider: a line of the ledger."""
+
+    __tablename__ = _NAMING.table("requests")
+    __table_args__ = RequestColumns.table_args(_NAMING)
+
+
+class AttachmentRecord(AttachmentColumns, Base):
+    """A file given to, or produced by, a model."""
+
+    __tablename__ = _NAMING.table("attachments")
+    __table_args__ = AttachmentColumns.table_args(_NAMING)
+
+
+class BlobRecord(BlobColumns, Base):
+    """The bytes of a file."""
+
+    __tablename__ = _NAMING.table("blobs")
+    __table_args__ = BlobColumns.table_args(_NAMING)
+
+
+class TextRecord(TextColumns, Base):
+    """A text that many turns refer to by its digest."""
+
+    __tablename__ = _NAMING.table("texts")
+    __table_args__ = TextColumns.table_args(_NAMING)
+
+
+RECORDS: Final = Records.of(
+    _NAMING,
+    chat=ChatRecord,
+    turn=TurnRecord,
+    message=MessageRecord,
+    tool_call=ToolCallRecord,
+    thinking=ThinkingRecord,
+    request=RequestRecord,
+    attachment=AttachmentRecord,
+    blob=BlobRecord,
+    text=TextRecord,
+)
+"""The default set: what is used where no ``records=`` is given."""

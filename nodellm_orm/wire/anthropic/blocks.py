@@ -1,0 +1,186 @@
+"""Messages as Anthropic content blocks: text that depends on one message alone, so that it never changes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from itertools import groupby, takewhile
+from typing import TYPE_CHECKING, Final, assert_never
+
+from nodellm_orm.domain.jsontext import JsonTextError, Pairs, RawJson, dumps, encode, loads, loads_verbatim
+from nodellm_orm.domain.parts import (
+    OpaquePart,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from nodellm_orm.domain.jsontext import JsonText
+    from nodellm_orm.domain.messages import Message, Origin
+    from nodellm_orm.domain.parts import Part
+    from nodellm_orm.ports.wire import RenderCache
+
+_RESULT: Final = '{"type":"tool_result",'
+_LEGAL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_SILENT_FAILURE: Final = "The tool failed without saying why."
+
+
+def turns(messages: Sequence[Message], target: Origin, cache: RenderCache | None) -> list[dict[str, object]]:
+    """The ``messages`` member: roles alternate, no content is empty, results come before text.
+
+    Args:
+        messages: the conversation.
+        target: where it is sent; decides which opaque state goes along.
+        cache: blocks of messages rendered before.
+    """
+    rendered: list[dict[str, object]] = []
+    spoken = ((_wire_role(message), _fragments(message, target, cache)) for message in messages)
+    for role, group in groupby((item for item in spoken if item[1]), key=lambda item: item[0]):
+        fragments = [fragment for _, fragments in group for fragment in fragments]
+        # Results of a round have to stand at the start of the user's message; the sort is stable.
+        fragments.sort(key=lambda fragment: not fragment.startswith(_RESULT))
+        rendered.append({"role": role, "content": [RawJson(fragment) for fragment in fragments]})
+    return rendered
+
+
+def needs_thinking_first(messages: Sequence[Message], target: Origin) -> bool:
+    """Whether the model is asked to go on with a turn of its own that, as sent, does not begin with its thinking.
+
+    With a thinking budget the API refuses to go on with such a turn (one that was forced to call a tool, or that
+    another model began).
+    """
+    since = list(takewhile(lambda message: message.role != "assistant", reversed(messages)))
+    goes_on = len(since) < len(messages) and (not since or any(message.tool_results for message in since))
+    if not goes_on:
+        return False
+    turn = list(
+        takewhile(lambda message: message.role == "assistant", reversed(messages[: len(messages) - len(since)]))
+    )
+    parts = (part for message in reversed(turn) for part, _ in _blocks(message, target))
+    return not isinstance(next(parts, None), ThinkingPart)
+
+
+def tool_use_id(call_id: str) -> str:
+    """The id a call goes out with: its own where the API accepts it, else one derived from it alone.
+
+    Args:
+        call_id: the call's id in the chat.
+    """
+    if _LEGAL_ID.fullmatch(call_id):
+        return call_id
+    mark = hashlib.sha256(encode(call_id)).hexdigest()[:16]
+    return f"{re.sub('[^a-zA-Z0-9_-]', '_', call_id)[:40]}_{mark}"
+
+
+def _wire_role(message: Message) -> str:
+    return "assistant" if message.role == "assistant" else "user"
+
+
+def _fragments(message: Message, target: Origin, cache: RenderCache | None) -> tuple[JsonText, ...]:
+    if cache is None:
+        return tuple(fragment for _, fragment in _blocks(message, target))
+    known = cache.get(id(message))
+    if known is None:
+        known = cache[id(message)] = (message, tuple(fragment for _, fragment in _blocks(message, target)))
+    return known[1]
+
+
+def _blocks(message: Message, target: Origin) -> Iterator[tuple[Part, JsonText]]:
+    at_home = message.origin is not None and message.origin.shares_state_with(target)
+    parts: Iterable[Part] = message.parts
+    if message.status == "partial":
+        at_home = False
+        parts = [part for part in parts if isinstance(part, TextPart)]
+    for part in _without_blanks(parts):
+        block = _block(part, at_home=at_home, system=message.role == "system")
+        if block is not None:
+            yield part, dumps(block)
+
+
+def _without_blanks(parts: Iterable[Part]) -> list[Part]:
+    """Leave out what the API refuses: empty text, and blank text that does not join two other texts.
+
+    Which blank stays depends on its own message only, so that a later message never changes it.
+    """
+    kept: list[Part] = []
+    blanks: list[Part] = []
+    for part in parts:
+        if isinstance(part, TextPart | RefusalPart) and not part.text.strip():
+            if part.text and kept and isinstance(kept[-1], TextPart):
+                blanks.append(part)
+            continue
+        if isinstance(part, TextPart):
+            kept += blanks
+        blanks = []
+        kept.append(part)
+    return kept
+
+
+def _block(part: Part, *, at_home: bool, system: bool) -> object | None:
+    match part:
+        case TextPart():
+            text = f"<system>\n{part.text}\n</system>" if system else part.text
+            return Pairs([("type", "text"), ("text", text), *_extra(part.extra if at_home else None)])
+        case RefusalPart():
+            return {"type": "text", "text": part.text}
+        case ThinkingPart():
+            return _thinking(part) if at_home else None
+        case ToolCallPart():
+            head = [
+                ("type", "tool_use"),
+                ("id", tool_use_id(part.call_id)),
+                ("name", part.name),
+                ("input", _input(part.arguments)),
+            ]
+            return Pairs([*head, *_extra(part.extra if at_home else None)])
+        case ToolResultPart():
+            return _result(part)
+        case OpaquePart():
+            return RawJson(part.payload) if at_home and _is_block(part.payload) else None
+        case _:
+            assert_never(part)
+
+
+def _thinking(part: ThinkingPart) -> object | None:
+    if part.opaque is not None:
+        return RawJson(part.opaque) if _is_block(part.opaque) else None
+    if not part.signature:
+        return None
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+
+
+def _result(part: ToolResultPart) -> dict[str, object]:
+    block: dict[str, object] = {"type": "tool_result", "tool_use_id": tool_use_id(part.call_id)}
+    content = part.content if part.content.strip() else _SILENT_FAILURE if part.is_error else ""
+    if content:
+        block["content"] = content
+    if part.is_error:
+        block["is_error"] = True
+    return block
+
+
+def _input(arguments: JsonText) -> object:
+    """The arguments as the object the API wants; what is not one is shown to the model as it came."""
+    if not arguments.strip():
+        return {}
+    try:
+        sound = isinstance(loads(arguments), dict)
+    except JsonTextError:
+        sound = False
+    return RawJson(arguments) if sound else {"INVALID_JSON": arguments}
+
+
+def _extra(text: JsonText | None) -> list[tuple[str, object]]:
+    members = loads_verbatim(text) if text is not None else None
+    return list(members) if isinstance(members, Pairs) else []
+
+
+def _is_block(payload: JsonText) -> bool:
+    """Whether it is a content block of this API, not something another version of the library stored."""
+    block = loads(payload)
+    return isinstance(block, dict) and isinstance(block.get("type"), str)
