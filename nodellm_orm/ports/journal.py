@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText, JsonValue
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.money import Cost
+    from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
     from nodellm_orm.domain.parts import ToolCallPart
     from nodellm_orm.domain.settings import Settings
 
@@ -79,6 +80,8 @@ class TurnOpened:
     id: UUID
     settings: JsonText
     """Model, api, options and digests of instructions and tools: what replay compares."""
+    texts: tuple[str, ...] = ()
+    """Instructions and tool schemas whose digests are in ``settings``; each is stored once an owner."""
     idempotency_key: str | None = None
     request_hash: str | None = None
 
@@ -190,6 +193,8 @@ class Hold:
     """Number of the last durable point applied under this hold."""
     lease: float
     """Seconds each point and each heartbeat extends the lease by."""
+    labels: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
+    """The chat's metadata as of the turn's begin: ledger rows carry a copy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,8 +208,24 @@ class Take:
     fence: int
     """The fence the caller's copy was loaded with: if the chat moved on since, `Outdated` is raised."""
     version: int
+    """The head's version the caller's copy has; likewise."""
+    labels: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
+    """The chat's metadata, which the ledger rows of the turn carry a copy of."""
     head: ChatHead | None = None
     """When given, the changed head is saved in the same transaction."""
+
+
+class Repeated(Exception):  # noqa: N818 — a signal between journal and runtime, never seen by users
+    """The idempotency key was used in this chat before; nothing was written.
+
+    Args:
+        turn: the turn that was begun with it.
+    """
+
+    def __init__(self, turn: TurnState) -> None:
+        """Keep the turn."""
+        super().__init__(f"turn {turn.id} has this idempotency key")
+        self.turn = turn
 
 
 class Outdated(Exception):  # noqa: N818 — a signal between journal and runtime, never seen by users
@@ -291,6 +312,22 @@ class ChatTotals:
 class Journal(Protocol):
     """Where chats are kept: a database, or memory. Both pass the same conformance suite."""
 
+    @property
+    def concurrent(self) -> bool:
+        """Whether a second task may use the journal beside a turn; if not, only durable points renew its lease."""
+        ...
+
+    async def settle(self) -> None:
+        """Come to terms with the caller's own session before a turn; called in the caller's task, not the turn's.
+
+        His pending work is committed, alone and once, without expiring his objects; after that his session is not
+        touched. A journal that was not given a session has nothing to do.
+
+        Raises:
+            SessionStateError: the session is closed, or inside an explicit ``begin()`` or ``begin_nested()`` block.
+        """
+        ...
+
     async def create(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:
         """Store a new chat; a chat of that id and owner that is already there is returned as it is.
 
@@ -322,6 +359,7 @@ class Journal(Protocol):
 
         Raises:
             ChatNotFoundError: no such chat for this owner.
+            Repeated: a turn with this idempotency key is there already; looked for before anything else.
             ChatBusyError: another turn holds it and its lease has not ended.
             Outdated: the chat moved on since the caller loaded it.
         """
@@ -343,6 +381,19 @@ class Journal(Protocol):
         Raises:
             ChatBusyError: its lease has not ended, or another turn runs.
             ChatNotFoundError: no such chat or turn for this owner.
+        """
+        ...
+
+    async def cancel(self, chat_id: UUID, owner: Owner) -> bool:
+        """End the running turn of a chat, whoever holds it: it becomes ``cancelled``, its worker cannot write any more.
+
+        Open attempts and running calls become ``unknown``.
+
+        Returns:
+            Whether a turn was running.
+
+        Raises:
+            ChatNotFoundError: no such chat for this owner.
         """
         ...
 
@@ -375,6 +426,31 @@ class Journal(Protocol):
         self, chat_id: UUID, owner: Owner, *, limit: int, before: int | None = None, after: int | None = None
     ) -> tuple[Message, ...]:
         """A page of the stored messages in position order (keyset: by position)."""
+        ...
+
+    async def summaries(
+        self,
+        owner: Owner,
+        *,
+        metadata: Mapping[str, JsonValue] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page[ChatSummary]:
+        """A page of chats, newest first.
+
+        Args:
+            owner: whose chats.
+            metadata: members that a chat's metadata must have with exactly these values.
+            limit: chats a page.
+            after: the cursor of the page before.
+
+        Raises:
+            ConfigurationError: for a cursor that is none, or a limit below 1.
+        """
+        ...
+
+    async def interrupted(self, *, limit: int) -> tuple[InterruptedTurn, ...]:
+        """Running turns whose lease has ended, oldest first, of all owners."""
         ...
 
     async def turn(self, chat_id: UUID, owner: Owner, turn_id: UUID) -> TurnState:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from nodellm_orm.domain.events import PartReceived, TextDelta, ThinkingDelta
 from nodellm_orm.domain.messages import Completion, FinishReason, Message
 from nodellm_orm.domain.parts import TextPart, ThinkingPart
-from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.domain.replies import Chunk, Reply, ToolResult
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import (
@@ -57,6 +56,7 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.parts import Part
+    from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.domain.settings import Settings
     from nodellm_orm.ports.journal import CallState, CallStatus, Entry, Journal, TurnStatus
     from nodellm_orm.runtime.conversation import Conversation
