@@ -259,12 +259,14 @@ class SchemaValidationError(NodeLLMError):
     Args:
         message: what does not fit.
         text: the answer as received.
+        reply: the reply that carries it.
     """
 
-    def __init__(self, message: str, *, text: str = "") -> None:
+    def __init__(self, message: str, *, text: str = "", reply: object | None = None) -> None:
         """Keep the answer as received."""
         super().__init__(message)
         self.text = text
+        self.reply = reply
 
 
 class AttachmentError(NodeLLMError):

@@ -16,7 +16,7 @@ from nodellm_orm.domain.money import UNKNOWN_COST
 from nodellm_orm.domain.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
     from uuid import UUID
@@ -307,6 +307,32 @@ class ChatTotals:
     unpriced: int = 0
     usage: Usage = field(default_factory=Usage)
     cost: Decimal | None = None
+    """The sum of the known costs; ``None`` only when none is known."""
+
+    @property
+    def input_tokens(self) -> int | None:
+        """All prompt tokens."""
+        return self.usage.input_tokens
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Of these, read from a provider's cache."""
+        return self.usage.cached_tokens
+
+    @property
+    def cache_write_tokens(self) -> int | None:
+        """Of these, written to a cache."""
+        return self.usage.cache_write_tokens
+
+    @property
+    def output_tokens(self) -> int | None:
+        """All answer tokens."""
+        return self.usage.output_tokens
+
+    @property
+    def reasoning_tokens(self) -> int | None:
+        """Of these, reasoning."""
+        return self.usage.reasoning_tokens
 
 
 class Journal(Protocol):
@@ -315,6 +341,11 @@ class Journal(Protocol):
     @property
     def concurrent(self) -> bool:
         """Whether a second task may use the journal beside a turn; if not, only durable points renew its lease."""
+        ...
+
+    @property
+    def database(self) -> Hashable:
+        """Equal for journals that write to the same tables: leases under all of them are renewed together."""
         ...
 
     async def settle(self) -> None:

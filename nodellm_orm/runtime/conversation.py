@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import ToolCallPart, ToolResultPart
 from nodellm_orm.ports.journal import OPEN_CALLS, CallAnswered, CallFinished, MessageAdded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from nodellm_orm.domain.messages import Origin
     from nodellm_orm.ports.ambient import IdSource
     from nodellm_orm.ports.journal import CallState, ChatHead, Entry, Snapshot, TurnState
     from nodellm_orm.ports.wire import RenderCache
+
+HeadChange: TypeAlias = "Callable[[ChatHead], ChatHead]"
+"""A change of what belongs to a chat, applied to whatever is stored by then."""
 
 NOT_RUN = "This call was not run: the conversation went on without it."
 INTERRUPTED = (
@@ -30,6 +33,7 @@ class Conversation:
     """What a `Chat` object remembers between turns; moved on only by what has been committed."""
 
     head: ChatHead
+    """As stored."""
     messages: list[Message]
     message_ids: list[UUID]
     fence: int
@@ -37,6 +41,8 @@ class Conversation:
     last_turn: TurnState | None
     stale: bool = False
     """Something happened that this copy may not reflect: load it again before the next turn."""
+    changes: list[HeadChange] = field(default_factory=list)
+    """Changes of the head that were made in this process and not saved yet; they outlive a refresh."""
     caches: dict[Origin, RenderCache] = field(default_factory=dict)
     call_ids: set[str] = field(default_factory=set)
 
@@ -62,6 +68,19 @@ class Conversation:
         self.call_ids = {call.call_id for message in self.messages for call in message.tool_calls}
         self.stale = False
 
+    @property
+    def wanted(self) -> ChatHead:
+        """The head with the changes that are still to be saved."""
+        head = self.head
+        for change in self.changes:
+            head = change(head)
+        return head
+
+    def saved(self, head: ChatHead, changes: Sequence[HeadChange]) -> None:
+        """The head was stored, with these changes in it."""
+        self.head = head
+        self.changes = [change for change in self.changes if change not in changes]
+
     def committed(self, entries: Sequence[Entry]) -> None:
         """Move on by entries that are now durable."""
         for entry in entries:
@@ -74,10 +93,6 @@ class Conversation:
     def cache(self, origin: Origin) -> RenderCache:
         """The rendered messages for one target."""
         return self.caches.setdefault(origin, {})
-
-    def first_position(self, turn: TurnState) -> int:
-        """Where the turn's messages begin."""
-        return turn.first_position
 
 
 def result_message(call: ToolCallPart, content: str, position: int, *, is_error: bool) -> Message:

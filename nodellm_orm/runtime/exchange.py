@@ -13,7 +13,7 @@ from nodellm_orm.runtime.model import Trace
 from nodellm_orm.runtime.retry import delay_before_next
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.messages import Completion
@@ -147,7 +147,7 @@ class Attempts:
             return None
         return self._trace.folded.completion(complete=False)
 
-    def closing(self, status: AttemptStatus, error: BaseException | None = None) -> tuple[Entry, ...]:
+    def closing(self, status: AttemptStatus, error: BaseException | None = None) -> tuple[AttemptClosed, ...]:
         """The entry that closes the attempt still open, if there is one, with whatever it is known to have used."""
         if self._open is None:
             return ()
@@ -164,9 +164,11 @@ class Attempts:
             )
         return (closed,)
 
-    def done(self) -> None:
-        """The open attempt's closing entry has been written."""
-        self._open = None
+    def committed(self, entries: Iterable[Entry]) -> None:
+        """Take note of entries that are now durable: an attempt whose closing entry is among them is open no more."""
+        for entry in entries:
+            if isinstance(entry, AttemptClosed) and self._open is not None and entry.id == self._open.id:
+                self._open = None
 
     def _close(
         self, status: AttemptStatus, usage: Usage, *, model: str | None = None, error_type: str | None = None

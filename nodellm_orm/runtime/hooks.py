@@ -8,9 +8,11 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from nodellm_orm.errors import ConfigurationError
+
+T = TypeVar("T")
 
 Hook: TypeAlias = Callable[..., object | Awaitable[object]]
 
@@ -41,7 +43,7 @@ async def call(hooks: tuple[Hook, ...], *arguments: object) -> None:
         await _call(hook, arguments)
 
 
-async def transform(hooks: tuple[Hook, ...], value: object) -> object:
+async def transform(hooks: tuple[Hook, ...], value: T) -> T:
     """Pass a value through every hook; what a hook returns takes its place, ``None`` leaves it.
 
     Raises:

@@ -39,6 +39,11 @@ def digest(text: str) -> str:
     return hashlib.sha256(encode(text)).hexdigest()
 
 
+def texts_of(request: ModelRequest) -> tuple[str, ...]:
+    """The texts whose digests `settings_digest` holds: instructions and tool schemas."""
+    return (*request.instructions, *(tool.parameters for tool in request.tools))
+
+
 def settings_digest(origin: Origin, request: ModelRequest) -> JsonText:
     """What a turn was asked with, as stored on its row: replays compare it."""
     return dumps(

@@ -6,22 +6,26 @@ What happens is written before anything follows from it. The durable points of a
     write  attempt 1 closed · assistant message · call (running)
     write  call finished · result message · attempt 2
     write  attempt 2 closed · assistant message · turn completed
+
+What is known of the turn (its transcript, its round, its open attempt) is a fold over the entries that were committed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from nodellm_orm.domain.events import PartReceived, TextDelta, ThinkingDelta
 from nodellm_orm.domain.messages import Completion, FinishReason, Message
-from nodellm_orm.domain.parts import TextPart, ThinkingPart
+from nodellm_orm.domain.parts import TextPart, ThinkingPart, ToolCallPart
 from nodellm_orm.domain.replies import Chunk, Reply, ToolResult
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import (
     ChatBusyError,
+    ChatError,
+    IdempotencyError,
     LimitExceededError,
     NodeLLMError,
     SchemaValidationError,
@@ -30,138 +34,197 @@ from nodellm_orm.errors import (
     ToolLimitError,
 )
 from nodellm_orm.ports.journal import (
-    CallAnswered,
     CallFinished,
-    CallOpened,
     CallStarted,
     MessageAdded,
     Outdated,
+    Repeated,
     Take,
     TurnEnded,
     TurnOpened,
 )
 from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.runtime import hooks as hooking
-from nodellm_orm.runtime.conversation import answers, result_message
+from nodellm_orm.runtime.conversation import answers
 from nodellm_orm.runtime.exchange import Attempts
-from nodellm_orm.runtime.identity import call_id_for, settings_digest
+from nodellm_orm.runtime.identity import call_id_for, settings_digest, texts_of
+from nodellm_orm.runtime.rounds import RoundCall, opened_calls, planned, restored_calls, result_entries
 from nodellm_orm.runtime.scribe import Scribe
-from nodellm_orm.runtime.toolbox import PlannedCall, ToolOutcome
-from nodellm_orm.runtime.tools import ToolContext
 from nodellm_orm.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.parts import Part
-    from nodellm_orm.domain.policies import Timeout
-    from nodellm_orm.domain.settings import Settings
-    from nodellm_orm.ports.journal import CallState, CallStatus, Entry, Journal, TurnStatus
+    from nodellm_orm.ports.journal import ChatHead, Entry, Hold, Journal, TurnState, TurnStatus
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.exchange import Answer, Engine
-    from nodellm_orm.runtime.hooks import Hooks
-    from nodellm_orm.runtime.model import Model
-    from nodellm_orm.runtime.structured import StructuredSchema
-    from nodellm_orm.runtime.toolbox import Toolbox
+    from nodellm_orm.runtime.outcomes import ToolOutcome
+    from nodellm_orm.runtime.plan import Plan
+    from nodellm_orm.runtime.toolbox import PlannedCall
 
-    Emit = Callable[[Chunk], Awaitable[bool]]
+    Emit = Callable[[Chunk], bool]
+
+T = TypeVar("T")
 
 log = logging.getLogger("nodellm_orm")
 
-UnknownPolicy = Literal["report", "retry", "fail"]
 _NOT_EXECUTED = frozenset({FinishReason.CONTENT_FILTER, FinishReason.ERROR, FinishReason.LENGTH})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Everything about one turn that is decided before it begins."""
-
-    model: Model
-    settings: Settings
-    toolbox: Toolbox
-    hooks: Hooks
-    worker: str
-    lease: float
-    timeout: Timeout
-    instructions: tuple[str, ...] = ()
-    parts: tuple[Part, ...] = ()
-    """The user's message; empty when a turn is carried on."""
-    stream: bool = False
-    schema: StructuredSchema | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    params: Mapping[str, object] = field(default_factory=dict)
-    idempotency_key: str | None = None
-    on_limit: Literal["return", "raise"] = "return"
-    abandon_pending: bool = False
-    save_head: bool = False
-    """The chat's head was changed in this process and is saved with the turn."""
-    wait: float = 0.0
-    """Seconds to wait for a busy chat."""
-    unknown: UnknownPolicy = "report"
-
-
-@dataclass(slots=True)
-class _Call:
-    """A call of the current round."""
-
-    opened: CallOpened
-    outcome: ToolOutcome | None = None
-    recorded: bool = False
-    attempts: int = 0
+_SUSPENDED = frozenset({FinishReason.APPROVAL, FinishReason.TOOL_LIMIT, FinishReason.COST_LIMIT})
+_FIRST_PAUSE = 0.02
+_LONGEST_PAUSE = 1.0
 
 
 class Turn:
     """One turn of one chat, from its first durable point to its last."""
 
-    def __init__(self, engine: Engine, journal: Journal, conversation: Conversation, plan: Plan, emit: Emit) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        journal: Journal,
+        conversation: Conversation,
+        planner: Callable[[ChatHead], Plan],
+        emit: Emit,
+    ) -> None:
         """Prepare; nothing is written yet.
 
         Args:
             engine: clock, ids, prices and policies.
             journal: where it is written.
             conversation: the chat as this process knows it; moved on as the turn is written.
-            plan: model, tools and options.
+            planner: gives model, tools and options for the chat's head; asked again when the head turns out to have
+                been changed elsewhere.
             emit: hands a chunk to the consumer; says whether there is one.
         """
         self._engine = engine
         self._journal = journal
         self._chat = conversation
-        self._plan = plan
+        self._planner = planner
+        self._plan = plan = planner(conversation.wanted)
         self._emit = emit
-        self._scribe = Scribe(journal, conversation)
-        self._attempts = Attempts(engine, self._write, timeout=plan.timeout, headers=plan.headers)
-        self._transcript = Transcript(plan.model.origin)
-        self._round: list[_Call] = []
+        self._scribe = Scribe(journal, conversation, self._committed, plan.durability)
+        self._attempts = Attempts(engine, self._scribe.write, timeout=plan.timeout, headers=plan.headers)
+        self._transcript = Transcript()
+        self._round: list[RoundCall] = []
         self._rounds = 0
+        self._halted: ToolOutcome | None = None
+        self._final: Reply[Any] | None = None
         self._ended = False
         self.id: UUID = engine.new_id()
         self.lost = False
-        """Set by the heartbeat when the lease could not be renewed, before the turn is cancelled."""
+        """Set before the turn is cancelled because its lease could not be renewed."""
+        self.stopping = False
+        """Set before the turn is cancelled because its caller asked for it: it then ends with a reply."""
 
     @property
-    def scribe(self) -> Scribe:
-        """The hold of this turn, for the heartbeat."""
-        return self._scribe
+    def hold(self) -> Hold | None:
+        """Proof of ownership, while there is any."""
+        return self._scribe.hold
+
+    def _committed(self, entries: Sequence[Entry]) -> None:
+        self._transcript.committed(entries)
+        self._attempts.committed(entries)
+        finished = {entry.id for entry in entries if isinstance(entry, CallFinished)}
+        for call in self._round:
+            call.recorded = call.recorded or call.opened.id in finished
+        self._ended = self._ended or any(isinstance(entry, TurnEnded) for entry in entries)
 
     # ── ways in ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> Reply[Any]:
         """Ask the plan's question and see the turn through."""
-        request = await self._begin()
-        return await self._see_through(self._rounds_from(request))
+        try:
+            request = await self._patiently(self._begin)
+        except Repeated as repeated:
+            return await self._again(repeated.turn)
+        except asyncio.CancelledError:
+            if not self.stopping:
+                raise
+            return self._reply(FinishReason.CANCELLED)
+        return await self._see_through(self._opening(request))
 
-    async def carry_on(self) -> Reply[Any]:
-        """Take over the chat's last turn and see it through: nothing stored is asked for or run again."""
+    async def resume(self) -> Reply[Any]:
+        """Carry on the chat's last turn: nothing stored is asked for or run again.
+
+        Raises:
+            ChatError: the chat has no turn yet.
+            ChatBusyError: another worker still holds the turn.
+        """
+        self._chat.stale = True
+        await self._refresh()
         state = self._chat.last_turn
         if state is None:
-            msg = "the chat has no turn to carry on"
-            raise AssertionError(msg)
+            msg = "the chat has no turn to resume; ask first"
+            raise ChatError(msg)
+        return await self._carry_on(state)
+
+    async def _carry_on(self, state: TurnState) -> Reply[Any]:
         self.id = state.id
-        await self._scribe.take_over(state.id, worker=self._plan.worker, lease=self._plan.lease)
-        self._chat.refresh(await self._journal.load(self._chat.head.id, self._chat.head.owner))
+        if state.status == "completed":
+            return self._stored(state)
+
+        async def take_over() -> TurnState | None:
+            await self._refresh()
+            last = self._chat.last_turn
+            if last is None or last.id != state.id or last.status == "completed":
+                return None
+            await self._scribe.take_over(state.id, worker=self._plan.worker, lease=self._plan.lease)
+            return last
+
+        if await self._patiently(take_over) is None:
+            # Whoever held it finished it while we waited.
+            return self._stored(await self._journal.turn(self._chat.head.id, self._chat.head.owner, state.id))
         return await self._see_through(self._continue())
+
+    async def _again(self, state: TurnState) -> Reply[Any]:
+        """The idempotency key was used before."""
+        if state.request_hash != self._plan.request_hash:
+            msg = (
+                f"idempotency key {self._plan.idempotency_key!r} was used in this chat for another request; "
+                "use a new key for a new question"
+            )
+            raise IdempotencyError(msg)
+        self._chat.stale = True
+        await self._refresh()
+        last = self._chat.last_turn
+        if state.status != "completed" and (last is None or last.id != state.id):
+            msg = (
+                f"the turn of idempotency key {self._plan.idempotency_key!r} ended {state.status}, and the "
+                "conversation went on since; ask with a new key"
+            )
+            raise IdempotencyError(msg)
+        return await self._carry_on(state)
+
+    def _stored(self, state: TurnState) -> Reply[Any]:
+        """The reply of a completed turn, from its rows."""
+        self._transcript.restore(state, dict(zip(self._chat.message_ids, self._chat.messages, strict=True)))
+        words = set(FinishReason)
+        finish = FinishReason(state.reason) if state.reason in words else FinishReason.UNKNOWN
+        return self._checked(self._transcript.reply(state.id, finish, origin=self._plan.model.origin))
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Try until it works, while the chat is busy and there is time to wait."""
+        deadline = self._engine.clock.monotonic() + self._plan.wait
+        pause = _FIRST_PAUSE
+        while True:
+            await self._refresh()
+            try:
+                return await attempt()
+            except Outdated:
+                self._chat.stale = True
+            except ChatBusyError:
+                self._chat.stale = True
+                left = deadline - self._engine.clock.monotonic()
+                if left <= 0:
+                    raise
+                await self._engine.clock.sleep(min(pause, left))
+                pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+    async def _refresh(self) -> None:
+        if self._chat.stale:
+            self._chat.refresh(await self._journal.load(self._chat.head.id, self._chat.head.owner))
 
     async def _see_through(self, work: Awaitable[Reply[Any]]) -> Reply[Any]:
         """Whatever happens in the turn, its end is written."""
@@ -173,7 +236,9 @@ class Turn:
                 msg = f"the lease of chat {self._chat.head.id} was lost while the turn ran; load the chat again"
                 raise StaleChatError(msg, reply=self._reply(FinishReason.CANCELLED)) from None
             await self._end("cancelled", None)
-            raise
+            if not self.stopping:
+                raise
+            return self._final or self._reply(FinishReason.CANCELLED)
         except (StaleChatError, StorageError) as error:
             self._chat.stale = True
             error.reply = error.reply or self._reply(FinishReason.UNKNOWN)
@@ -187,57 +252,43 @@ class Turn:
     # ── the first point ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def _begin(self) -> ModelRequest:
-        deadline = self._engine.clock.monotonic() + self._plan.wait
-        pause = 0.02
-        while True:
-            if self._chat.stale:
-                self._chat.refresh(await self._journal.load(self._chat.head.id, self._chat.head.owner))
-            try:
-                return await self._try_begin()
-            except Outdated:
-                self._chat.stale = True
-            except ChatBusyError:
-                self._chat.stale = True
-                left = deadline - self._engine.clock.monotonic()
-                if left <= 0:
-                    raise
-                await self._engine.clock.sleep(min(pause, left))
-                pause = min(pause * 1.5, 1.0)
-
-    async def _try_begin(self) -> ModelRequest:
+        head, wanted, changes = self._chat.head, self._chat.wanted, tuple(self._chat.changes)
+        self._plan = plan = self._planner(wanted)
         closing = self._closing()
         closing_messages = [entry.message for entry in closing if isinstance(entry, MessageAdded)]
-        message = Message(
-            role="user", parts=self._plan.parts, position=self._chat.next_position + len(closing_messages)
-        )
-        request = await self._request([*self._chat.messages, *closing_messages, message])
-        head = self._chat.head
+        position = self._chat.next_position + len(closing_messages)
+        message = Message(role="user", parts=plan.parts, position=position)
+        request = self._request([*self._chat.messages, *closing_messages, message])
+        dropped = plan.model.check(request, self._chat.cache(plan.model.origin))
         take = Take(
             chat_id=head.id,
             owner=head.owner,
-            worker=self._plan.worker,
-            lease=self._plan.lease,
+            worker=plan.worker,
+            lease=plan.lease,
             fence=self._chat.fence,
             version=head.version,
-            head=head if self._plan.save_head else None,
+            labels=wanted.metadata,
+            head=wanted if changes else None,
         )
         opened = TurnOpened(
             id=self.id,
-            settings=settings_digest(self._plan.model.origin, request),
-            idempotency_key=self._plan.idempotency_key,
+            settings=settings_digest(plan.model.origin, request),
+            texts=texts_of(request),
+            idempotency_key=plan.idempotency_key,
+            request_hash=plan.request_hash,
         )
         added = MessageAdded(id=self._engine.new_id(), message=message)
-        attempt = self._attempts.open(self._plan.model)
-        await hooking.call(self._plan.hooks.on_new_message, message)
         try:
-            await self._scribe.begin(take, opened, (added, attempt), closing)
+            await self._scribe.begin(take, opened, (added, self._attempts.open(plan.model)), closing)
         except asyncio.CancelledError:
             if self._scribe.hold is not None:
                 await self._end("cancelled", None)
             raise
-        if self._plan.save_head:
-            self._chat.head = replace(head, version=head.version + 1)
+        if changes:
+            self._chat.saved(replace(wanted, version=head.version + 1), changes)
         self._chat.last_turn = None
+        if dropped:
+            log.warning("%s does not accept %s; sent without", plan.model.origin.model, ", ".join(dropped))
         return request
 
     def _closing(self) -> list[Entry]:
@@ -245,7 +296,7 @@ class Turn:
         last = self._chat.last_turn
         if last is None or last.status == "completed":
             return []
-        if last.status == "suspended" and last.reason == "approval" and not self._plan.abandon_pending:
+        if last.status == "suspended" and last.reason == FinishReason.APPROVAL and not self._plan.abandon_pending:
             msg = (
                 "calls of the last turn wait for approval: approve() or deny() them and resume(), "
                 "or ask with abandon_pending=True"
@@ -253,9 +304,9 @@ class Turn:
             raise ChatBusyError(msg, turn_id=last.id)
         return list(answers(last.calls, self._chat.next_position, self._engine.new_id))
 
-    async def _request(self, messages: list[Message]) -> ModelRequest:
+    def _request(self, messages: Sequence[Message]) -> ModelRequest:
         plan = self._plan
-        request = ModelRequest(
+        return ModelRequest(
             target=plan.model.origin,
             messages=tuple(messages),
             instructions=plan.instructions,
@@ -265,14 +316,6 @@ class Turn:
             stream=plan.stream,
             params=plan.params,
         )
-        changed = await hooking.transform(plan.hooks.before_request, request)
-        if not isinstance(changed, ModelRequest):
-            msg = "a before_request hook returned something that is not a ModelRequest"
-            raise NodeLLMError(msg)
-        dropped = plan.model.check(changed, self._chat.cache(plan.model.origin))
-        if dropped:
-            log.warning("%s does not accept %s; sent without", plan.model.origin.model, ", ".join(dropped))
-        return changed
 
     def _tool_choice(self) -> str | None:
         """A forced choice holds until that tool has run in this turn, then the model is free again."""
@@ -284,71 +327,62 @@ class Turn:
 
     # ── rounds ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def _opening(self, request: ModelRequest) -> Reply[Any]:
+        await hooking.call(self._plan.hooks.on_new_message, self._chat.messages[-1])
+        return await self._rounds_from(request)
+
     async def _rounds_from(self, request: ModelRequest) -> Reply[Any]:
         """Ask the model, run what it calls, ask again."""
         while True:
+            hooked = await hooking.transform(self._plan.hooks.before_request, request)
             answer = await self._attempts.run(
-                self._plan.model,
-                request,
-                cache=self._chat.cache(request.target),
-                on_event=self._hand_on,
+                self._plan.model, hooked, cache=self._chat.cache(hooked.target), on_event=self._hand_on
             )
             finish = await self._record_answer(answer)
-            if finish is None:
+            if finish is None and self._round:
                 finish = await self._run_round()
             if finish is not None:
                 return await self._finish(finish)
-            request = await self._request(self._chat.messages)
+            request = self._request(self._chat.messages)
 
     async def _hand_on(self, event: Event) -> bool:
         match event:
             case TextDelta(text=text) | PartReceived(part=TextPart(text=text)) if text:
-                return await self._emit(Chunk(content=text))
+                return self._emit(Chunk(content=text))
             case ThinkingDelta(text=text) | PartReceived(part=ThinkingPart(text=text)) if text:
-                return await self._emit(Chunk(thinking=text))
+                return self._emit(Chunk(thinking=text))
             case _:
                 return False
 
     async def _record_answer(self, answer: Answer) -> FinishReason | None:
         """Write the answer; ``None`` means that the turn goes on."""
-        changed = await hooking.transform(self._plan.hooks.after_response, answer.completion)
-        completion = self._identified(changed if isinstance(changed, Completion) else answer.completion)
+        completion = self._identified(await hooking.transform(self._plan.hooks.after_response, answer.completion))
         executable = completion.finish_reason not in _NOT_EXECUTED
         message = self._message(completion, partial=bool(completion.tool_calls) and not executable)
         message_id = self._engine.new_id()
         entries: list[Entry] = [replace(answer.closed, message_id=message_id if message else None)]
         if message is not None:
-            entries.append(
-                MessageAdded(id=message_id, message=message, thinking_tokens=completion.usage.reasoning_tokens)
-            )
-        self._round = []
-        if executable and message is not None:
-            self._round = [_Call(opened) for opened in self._open_calls(completion, message_id)]
+            tokens = completion.usage.reasoning_tokens
+            entries.append(MessageAdded(id=message_id, message=message, thinking_tokens=tokens))
+        held_back = self._rounds >= self._plan.settings.max_tool_rounds
+        self._round = (
+            opened_calls(completion, message_id, self._plan.toolbox, self._engine.new_id, held_back=held_back)
+            if executable
+            else []
+        )
         entries += [call.opened for call in self._round]
-        finish = self._finish_after(completion)
-        pause = completion.finish_reason is FinishReason.PAUSE
-
-        def written() -> None:
-            self._attempts.done()
-            self._transcript.answered(message, answer.closed)
-            self._transcript.opened([call.opened for call in self._round])
-
+        finish = self._finish_after(completion, held_back=held_back)
         if finish is not None:
-            entries.append(self._ending(finish))
-        if pause:
-            following = self._plan.model
-
-            def written_and_open() -> None:
-                self._transcript.answered(message, answer.closed)
-
-            await self._scribe.write(*entries, self._attempts.open(following), then=written_and_open)
-        else:
-            await self._scribe.write(*entries, then=written)
-        self._ended = finish is not None
+            entries.append(_ending(finish))
+        elif not self._round:
+            # The provider paused: the same history, its own words included, is sent again.
+            self._rounds += 1
+            entries.append(self._attempts.open(self._plan.model))
+        await self._scribe.write(*entries)
         if message is not None:
             await hooking.call(self._plan.hooks.on_end_message, message)
         for call in self._round:
-            await self._emit(Chunk(tool_call=self._transcript.call(call.opened.id)))
+            self._emit(Chunk(tool_call=self._transcript.call(call.opened.id)))
         return finish
 
     def _identified(self, completion: Completion) -> Completion:
@@ -356,7 +390,7 @@ class Turn:
         taken = set(self._chat.call_ids)
         parts: list[Part] = []
         for part in completion.parts:
-            if hasattr(part, "call_id") and part in completion.tool_calls:
+            if isinstance(part, ToolCallPart):
                 call_id = call_id_for(part, taken, self._engine.new_id)
                 taken.add(call_id)
                 parts.append(replace(part, call_id=call_id))
@@ -378,28 +412,14 @@ class Turn:
             origin=self._plan.model.origin,
         )
 
-    def _open_calls(self, completion: Completion, message_id: UUID) -> list[CallOpened]:
-        held_back = self._rounds >= self._plan.settings.max_tool_rounds
-        opened: list[CallOpened] = []
-        for position, call in enumerate(completion.tool_calls):
-            tool = self._plan.toolbox.get(call.name)
-            status: CallStatus = "pending" if held_back else "running"
-            if tool is not None and tool.requires_approval and not held_back:
-                status = "awaiting_approval"
-            opened.append(
-                CallOpened(id=self._engine.new_id(), message_id=message_id, position=position, call=call, status=status)
-            )
-        return opened
-
-    def _finish_after(self, completion: Completion) -> FinishReason | None:
+    def _finish_after(self, completion: Completion, *, held_back: bool) -> FinishReason | None:
         """Whether the turn ends with this answer, and how."""
-        if completion.finish_reason is FinishReason.PAUSE:
-            return None
-        if not self._round:
+        paused = completion.finish_reason is FinishReason.PAUSE and not self._round
+        if not self._round and not paused:
             return completion.finish_reason
-        if self._rounds >= self._plan.settings.max_tool_rounds:
+        if held_back:
             return FinishReason.TOOL_LIMIT
-        if all(call.opened.status == "awaiting_approval" for call in self._round):
+        if self._round and all(call.waiting for call in self._round):
             return FinishReason.APPROVAL
         return None
 
@@ -407,18 +427,16 @@ class Turn:
 
     async def _run_round(self) -> FinishReason | None:
         """Run the round's calls; their results become messages together, with the next attempt's row."""
-        if not self._round:
-            return None
         self._rounds += 1
-        runnable = [call for call in self._round if call.outcome is None and call.opened.status != "awaiting_approval"]
-        planned = [self._planned(index, call) for index, call in enumerate(runnable)]
-        waiting = any(call.opened.status == "awaiting_approval" for call in self._round)
-        left = len(planned)
+        waiting = any(call.waiting for call in self._round)
+        runnable = [call for call in self._round if call.outcome is None and not call.waiting]
+        left = len(runnable)
 
         async def started(plan: PlannedCall) -> None:
             call = runnable[plan.index]
             if call.opened.status != "running":
                 await self._scribe.write(CallStarted(id=call.opened.id))
+            call.started = True
             await hooking.call(self._plan.hooks.on_tool_call_start, self._transcript.call(call.opened.id))
 
         async def finished(plan: PlannedCall, outcome: ToolOutcome) -> None:
@@ -426,193 +444,132 @@ class Turn:
             left -= 1
             call = runnable[plan.index]
             call.outcome = outcome
-            self._transcript.finished(call.opened.id, outcome)
+            if outcome.status == "halted":
+                self._halted = outcome
             if left or waiting:
-                await self._scribe.write(self._call_finished(call), then=lambda: _recorded(call))
+                await self._scribe.write(call.finished())
                 await self._tell_result(call)
 
-        await self._plan.toolbox.run_round(planned, started=started, finished=finished)
+        await self._plan.toolbox.run_round(planned(runnable, self._chat.head), started=started, finished=finished)
         if waiting:
-            await self._scribe.write(self._ending(FinishReason.APPROVAL))
-            self._ended = True
+            await self._scribe.write(_ending(FinishReason.APPROVAL))
             return FinishReason.APPROVAL
         return await self._close_round()
 
     async def _close_round(self) -> FinishReason | None:
-        last = [call for call in self._round if not call.recorded]
+        untold = [call for call in self._round if not call.recorded]
         finish = self._finish_after_round()
-        entries: list[Entry] = [self._call_finished(call) for call in last]
-        position = self._chat.next_position
-        for offset, call in enumerate(sorted(self._round, key=lambda c: c.opened.position)):
-            outcome = _outcome(call)
-            message_id = self._engine.new_id()
-            message = result_message(call.opened.call, outcome.content, position + offset, is_error=outcome.is_error)
-            entries += [
-                MessageAdded(id=message_id, message=message),
-                CallAnswered(id=call.opened.id, result_message_id=message_id),
-            ]
-        entries.append(self._ending(finish) if finish else self._attempts.open(self._plan.model))
-
-        def written() -> None:
-            for call in self._round:
-                call.recorded = True
-
-        await self._scribe.write(*entries, then=written)
-        self._ended = finish is not None
-        for call in last:
+        last = _ending(finish) if finish else self._attempts.open(self._plan.model)
+        results = result_entries(self._round, self._chat.next_position, self._engine.new_id)
+        await self._scribe.write(*results, last)
+        for call in untold:
             await self._tell_result(call)
         self._round = []
         return finish
 
     def _finish_after_round(self) -> FinishReason | None:
-        if any(_outcome(call).status == "halted" for call in self._round):
+        if any(call.result.status == "halted" for call in self._round):
             return FinishReason.HALT
         limit = self._plan.settings.max_cost
-        if limit is not None and self._transcript.spent >= limit:
-            return FinishReason.COST_LIMIT
-        return None
+        return FinishReason.COST_LIMIT if limit is not None and self._transcript.spent >= limit else None
 
-    def _planned(self, index: int, call: _Call) -> PlannedCall:
-        head, opened = self._chat.head, call.opened
-        context = ToolContext(
-            chat_id=head.id,
-            owner=head.owner,
-            call_id=opened.call.call_id,
-            idempotency_key=f"{head.id}:{opened.call.call_id}",
-            deadline=None,
-        )
-        return PlannedCall(index=index, call=opened.call, context=context)
-
-    def _call_finished(self, call: _Call) -> CallFinished:
-        outcome = _outcome(call)
-        return CallFinished(id=call.opened.id, status=outcome.status, result=outcome.content, error=outcome.error)
-
-    async def _tell_result(self, call: _Call) -> None:
-        outcome = _outcome(call)
-        told = self._transcript.call(call.opened.id)
+    async def _tell_result(self, call: RoundCall) -> None:
+        outcome, told = call.result, self._transcript.call(call.opened.id)
         result = ToolResult(call_id=told.call_id, name=told.name, content=outcome.content, is_error=outcome.is_error)
         if outcome.is_error:
             await hooking.call(self._plan.hooks.on_tool_call_error, told, outcome.error or outcome.content)
         else:
             await hooking.call(self._plan.hooks.on_tool_call_end, told, result)
-        await self._emit(Chunk(tool_result=result))
+        self._emit(Chunk(tool_result=result))
 
     # ── carrying on ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _continue(self) -> Reply[Any]:
         """Go on where the rows of the turn end."""
+        self._chat.refresh(await self._journal.load(self._chat.head.id, self._chat.head.owner))
         state = self._chat.last_turn
         if state is None:
-            msg = "the chat has no turn to carry on"
+            msg = "the chat lost its last turn while it was taken over"
             raise AssertionError(msg)
-        self._transcript.restore(state, self._chat.messages)
-        answered = {call.message_id for call in state.calls if call.answered}
-        self._rounds = len(answered)
-        open_calls = [call for call in state.calls if not call.answered]
+        self._plan = self._planner(self._chat.wanted)
+        self._transcript.restore(state, dict(zip(self._chat.message_ids, self._chat.messages, strict=True)))
+        self._rounds = len({call.message_id for call in state.calls if call.answered})
+        self._round = restored_calls(state.calls, self._plan.toolbox, self._plan.unknown)
         finish: FinishReason | None = None
-        if open_calls:
-            self._round = [self._restored(call) for call in sorted(open_calls, key=lambda c: c.position)]
+        if self._round:
             finish = await self._run_round()
+        elif (finish := self._answered(state)) is not None:
+            await self._scribe.write(_ending(finish))
         else:
             await self._scribe.write(self._attempts.open(self._plan.model))
         if finish is not None:
             return await self._finish(finish)
-        return await self._rounds_from(await self._request(self._chat.messages))
+        return await self._rounds_from(self._request(self._chat.messages))
 
-    def _restored(self, state: CallState) -> _Call:
-        """A stored call: finished ones keep their result, one of unknown outcome is treated by the policy."""
-        call = _Call(
-            CallOpened(
-                id=state.id,
-                message_id=state.message_id,
-                position=state.position,
-                call=state.call,
-                status=state.status,
-            )
-        )
-        if state.status in {"succeeded", "failed", "denied", "skipped", "halted"}:
-            call.outcome = ToolOutcome(
-                status=state.status,
-                content=state.result or "",
-                is_error=state.status not in {"succeeded", "halted"},
-                error=state.error,
-            )
-            call.recorded = True
-        elif state.status == "unknown":
-            call.outcome = self._unknown_outcome(state)
-        return call
-
-    def _unknown_outcome(self, state: CallState) -> ToolOutcome | None:
-        tool = self._plan.toolbox.get(state.call.name)
-        if self._plan.unknown == "retry" or (tool is not None and tool.idempotent):
+    def _answered(self, state: TurnState) -> FinishReason | None:
+        """How a turn ends whose rows end with a complete answer of the model."""
+        last = self._chat.messages[-1] if self._chat.messages else None
+        own = last is not None and (last.position or 0) >= state.first_position
+        if last is None or not own or last.role != "assistant" or last.status != "complete" or last.tool_calls:
             return None
-        text = (
-            f"The outcome of this call to {state.call.name} is unknown: the process stopped while it ran. "
-            "It may or may not have taken effect; check before calling it again."
-        )
-        if self._plan.unknown == "fail":
-            msg = (
-                f"call {state.call.call_id} of {state.call.name} has an unknown outcome; "
-                'resume(unknown="report") tells the model, resume(unknown="retry") runs it again'
-            )
-            raise NodeLLMError(msg)
-        return ToolOutcome(status="unknown", content=text, is_error=True, error="interrupted")
+        return None if last.finish_reason is FinishReason.PAUSE else last.finish_reason
 
     # ── endings ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _ending(self, finish: FinishReason) -> TurnEnded:
-        suspended = finish in {FinishReason.APPROVAL, FinishReason.TOOL_LIMIT, FinishReason.COST_LIMIT}
-        return TurnEnded(status="suspended" if suspended else "completed", reason=finish.value)
-
     async def _finish(self, finish: FinishReason) -> Reply[Any]:
-        if finish in {FinishReason.APPROVAL, FinishReason.TOOL_LIMIT, FinishReason.COST_LIMIT}:
+        if finish in _SUSPENDED:
             self._chat.stale = True
-        reply = self._reply(finish)
+        self._final = reply = self._reply(finish)
+        self._emit(Chunk(usage=reply.usage, finish_reason=finish))
         if self._plan.on_limit == "raise":
             self._raise_limit(reply)
-        if self._plan.schema is not None and finish is not FinishReason.HALT and finish not in _SUSPENDED:
-            try:
-                reply = replace(reply, parsed=self._plan.schema.validate(reply.content))
-            except SchemaValidationError:
-                await self._emit(Chunk(usage=reply.usage, finish_reason=finish))
-                raise
-        await self._emit(Chunk(usage=reply.usage, finish_reason=finish))
-        return reply
+        return self._checked(reply)
+
+    def _checked(self, reply: Reply[Any]) -> Reply[Any]:
+        """The reply with its structured value, where one was asked for.
+
+        Raises:
+            SchemaValidationError: the answer does not fit; it is stored all the same.
+        """
+        schema, finish = self._plan.schema, reply.finish_reason
+        if schema is None or finish is FinishReason.HALT or finish in _SUSPENDED:
+            return reply
+        try:
+            return replace(reply, parsed=schema.validate(reply.content))
+        except SchemaValidationError as error:
+            error.reply = reply
+            raise
 
     def _raise_limit(self, reply: Reply[Any]) -> None:
         if reply.finish_reason is FinishReason.TOOL_LIMIT:
             rounds = self._plan.settings.max_tool_rounds
-            msg = f"the model asked for more than {rounds} tool rounds; raise max_tool_rounds, or resume()"
+            msg = f"the model asked for more than {rounds} tool rounds; raise max_tool_rounds and resume(), or ask on"
             raise ToolLimitError(msg)
         if reply.finish_reason is FinishReason.COST_LIMIT:
-            msg = f"the turn has cost {reply.cost}, at or over max_cost; raise it and resume()"
+            msg = f"the turn has cost {reply.cost} dollars, at or over max_cost; raise it and resume(), or ask on"
             raise LimitExceededError(msg, reply=reply)
 
     def _reply(self, finish: FinishReason) -> Reply[Any]:
-        halted = next((c.outcome for c in self._round if c.outcome and c.outcome.status == "halted"), None)
-        self._transcript.halted = halted or self._transcript.halted
-        return self._transcript.reply(self.id, finish)
-
-    async def _write(self, *entries: Entry) -> None:
-        await self._scribe.write(*entries)
+        halted = self._halted.value if self._halted else None
+        return self._transcript.reply(self.id, finish, origin=self._plan.model.origin, halted=halted)
 
     async def _end(self, status: TurnStatus, error: BaseException | None) -> None:
         """Close whatever is open and write the turn's end."""
         self._chat.stale = True
         if self._ended or self._scribe.hold is None:
             return
-        entries: list[Entry] = [*self._attempts.closing("failed" if error else "cancelled", error)]
-        partial = self._attempts.partial
-        if entries and partial is not None and partial.parts:
-            message = self._message(partial, partial=True)
+        entries: list[Entry] = []
+        for closed in self._attempts.closing("failed" if error else "cancelled", error):
+            partial = self._attempts.partial
+            message = self._message(self._identified(partial), partial=True) if partial else None
+            message_id = self._engine.new_id()
+            entries.append(replace(closed, message_id=message_id if message else None))
             if message is not None:
-                entries.append(MessageAdded(id=self._engine.new_id(), message=message))
+                entries.append(MessageAdded(id=message_id, message=message))
         entries += [
-            self._call_finished(call)
-            if call.outcome is not None
-            else CallFinished(id=call.opened.id, status="unknown", error="interrupted while it ran")
+            call.interrupted() if call.outcome is None else call.finished()
             for call in self._round
-            if not call.recorded and call.opened.status == "running"
+            if not call.recorded and not call.waiting
         ]
         entries.append(
             TurnEnded(
@@ -622,26 +579,15 @@ class Turn:
                 error_message=str(error) if error else None,
             )
         )
-        self._ended = True
-        await self._scribe.write(*entries, then=self._attempts.done)
+        await self._scribe.write(*entries)
 
     async def _end_if_possible(self, error: BaseException) -> None:
         """The database failed: try once to leave a final status, else the lease ends by itself."""
         try:
             await self._end("failed", error)
-        except (StorageError, StaleChatError) as again:
+        except NodeLLMError as again:
             log.warning("the end of turn %s could not be written: %s", self.id, again)
 
 
-_SUSPENDED = frozenset({FinishReason.APPROVAL, FinishReason.TOOL_LIMIT, FinishReason.COST_LIMIT})
-
-
-def _outcome(call: _Call) -> ToolOutcome:
-    if call.outcome is None:
-        msg = f"call {call.opened.call.call_id} has no outcome yet"
-        raise AssertionError(msg)
-    return call.outcome
-
-
-def _recorded(call: _Call) -> None:
-    call.recorded = True
+def _ending(finish: FinishReason) -> TurnEnded:
+    return TurnEnded(status="suspended" if finish in _SUSPENDED else "completed", reason=finish.value)

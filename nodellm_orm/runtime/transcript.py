@@ -1,4 +1,4 @@
-"""What has come of a turn so far, for its reply: messages, calls, tokens, money."""
+"""What has come of a turn so far, for its reply: a fold over what was committed."""
 
 from __future__ import annotations
 
@@ -10,35 +10,32 @@ from nodellm_orm.domain.money import add
 from nodellm_orm.domain.parts import ThinkingPart
 from nodellm_orm.domain.replies import Reply, Thinking, ToolCall
 from nodellm_orm.domain.usage import Usage
+from nodellm_orm.ports.journal import AttemptClosed, CallFinished, CallOpened, MessageAdded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping
     from uuid import UUID
 
     from nodellm_orm.domain.messages import FinishReason, Message, Origin
-    from nodellm_orm.ports.journal import AttemptClosed, CallOpened, TurnState
-    from nodellm_orm.runtime.toolbox import ToolOutcome
+    from nodellm_orm.ports.journal import AttemptStatus, CallStatus, Entry, TurnState
+
+WENT_WRONG: frozenset[CallStatus] = frozenset({"failed", "denied", "skipped", "unknown"})
+"""Calls whose result the model reads as an error."""
 
 
 class Transcript:
     """Collects the committed steps of one turn."""
 
-    def __init__(self, origin: Origin) -> None:
-        """Begin with nothing.
-
-        Args:
-            origin: the model the turn is asked of.
-        """
-        self._origin = origin
+    def __init__(self) -> None:
+        """Begin with nothing."""
         self._calls: dict[UUID, ToolCall] = {}
         self._message: Message | None = None
         self._usage = Usage()
         self._last_usage = Usage()
-        self._cost: Decimal | None = Decimal(0)
         self._spent: Decimal | None = None
+        self._unpriced = False
         self._model: str | None = None
         self._request_ids: list[str] = []
-        self.halted: ToolOutcome | None = None
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
@@ -54,53 +51,54 @@ class Transcript:
         """US dollars spent so far, as far as known."""
         return self._spent or Decimal(0)
 
-    def answered(self, message: Message | None, closed: AttemptClosed) -> None:
-        """An attempt was answered and recorded."""
-        self._message = message or self._message
-        self.attempted(closed)
+    def committed(self, entries: Iterable[Entry]) -> None:
+        """Take in entries that are now durable.
 
-    def attempted(self, closed: AttemptClosed) -> None:
+        Args:
+            entries: in order.
+        """
+        for entry in entries:
+            match entry:
+                case MessageAdded(message=message) if message.role == "assistant":
+                    self._message = message
+                case AttemptClosed():
+                    self._attempted(
+                        entry.status, entry.usage, entry.cost.total, model=entry.model, request_id=entry.request_id
+                    )
+                case CallOpened(call=call):
+                    self._calls[entry.id] = ToolCall(
+                        call_id=call.call_id, name=call.name, arguments=call.arguments, status=entry.status
+                    )
+                case CallFinished():
+                    self._calls[entry.id] = replace(
+                        self._calls[entry.id],
+                        result=entry.result,
+                        is_error=entry.status in WENT_WRONG,
+                        status=entry.status,
+                    )
+                case _:
+                    pass
+
+    def _attempted(
+        self, status: AttemptStatus, usage: Usage, cost: Decimal | None, *, model: str | None, request_id: str | None
+    ) -> None:
         """An attempt was closed: its tokens and money count, whatever came of it."""
-        if closed.status == "ok":
-            self._last_usage = closed.usage
-        self._usage = self._usage + closed.usage
-        self._count(closed.cost.total, ok=closed.status == "ok")
-        self._model = closed.model or self._model
-        if closed.request_id:
-            self._request_ids.append(closed.request_id)
-
-    def _count(self, cost: Decimal | None, *, ok: bool) -> None:
+        self._usage = self._usage + usage
         self._spent = add(self._spent, cost)
-        if cost is not None and self._cost is not None:
-            self._cost += cost
-        elif ok:
+        if status == "ok":
+            self._last_usage = usage
             # An answer without a price makes the turn's price unknown; a failed attempt without one cost nothing known.
-            self._cost = None
+            self._unpriced = self._unpriced or cost is None
+        self._model = model or self._model
+        if request_id:
+            self._request_ids.append(request_id)
 
-    def opened(self, calls: Sequence[CallOpened]) -> None:
-        """Calls were recorded."""
-        for opened in calls:
-            self._calls[opened.id] = ToolCall(
-                call_id=opened.call.call_id,
-                name=opened.call.name,
-                arguments=opened.call.arguments,
-                status=opened.status,
-            )
-
-    def finished(self, key: UUID, outcome: ToolOutcome) -> None:
-        """A call has its outcome."""
-        self._calls[key] = replace(
-            self._calls[key], result=outcome.content, is_error=outcome.is_error, status=outcome.status
-        )
-        if outcome.status == "halted":
-            self.halted = outcome
-
-    def restore(self, state: TurnState, messages: Sequence[Message]) -> None:
+    def restore(self, state: TurnState, messages: Mapping[UUID, Message]) -> None:
         """Take over a stored turn.
 
         Args:
             state: the turn with its calls and attempts.
-            messages: the chat's messages.
+            messages: the chat's messages by id.
         """
         for call in state.calls:
             self._calls[call.id] = ToolCall(
@@ -108,42 +106,43 @@ class Transcript:
                 name=call.call.name,
                 arguments=call.call.arguments,
                 result=call.result,
-                is_error=call.status in {"failed", "denied", "skipped", "unknown"},
+                is_error=call.status in WENT_WRONG,
                 status=call.status,
             )
         for attempt in state.attempts:
-            self._usage = self._usage + attempt.usage
-            self._count(attempt.cost, ok=attempt.status == "ok")
-            self._model = attempt.model or self._model
-            if attempt.status == "ok":
-                self._last_usage = attempt.usage
-            if attempt.request_id:
-                self._request_ids.append(attempt.request_id)
-        own = [m for m in messages if m.role == "assistant" and (m.position or 0) >= state.first_position]
-        self._message = own[-1] if own else None
+            self._attempted(
+                attempt.status, attempt.usage, attempt.cost, model=attempt.model, request_id=attempt.request_id
+            )
+            if attempt.message_id is not None:
+                self._message = messages.get(attempt.message_id, self._message)
 
-    def reply(self, turn_id: UUID, finish: FinishReason) -> Reply[Any]:
+    def reply(self, turn_id: UUID, finish: FinishReason, *, origin: Origin, halted: object = None) -> Reply[Any]:
         """The reply as of now.
 
         Args:
             turn_id: the turn.
             finish: why it stopped.
+            origin: the model it was asked of.
+            halted: what a `ToolHalt` carried, as long as it is in this process.
         """
-        message, halted = self._message, self.halted
+        message = self._message
         content = message.content or message.refusal if message else ""
+        halt = next((call for call in self.calls if call.status == "halted"), None)
+        if halt is not None:
+            content = halt.result or ""
         return Reply(
-            content=halted.content if halted else content,
+            content=content,
             message=message,
             turn_id=turn_id,
             usage=self._usage,
-            cost=self._cost if self._request_ids or self._spent is not None else None,
+            cost=None if self._unpriced else self._spent,
             finish_reason=finish,
             thinking=self._thinking(message),
             tool_calls=self.calls,
-            model=self._model or self._origin.model,
-            provider=self._origin.provider,
+            model=self._model or origin.model,
+            provider=origin.provider,
             request_ids=tuple(self._request_ids),
-            value=halted.value if halted else None,
+            value=halted if halted is not None or halt is None else halt.result,
         )
 
     def _thinking(self, message: Message | None) -> Thinking | None:

@@ -1,0 +1,57 @@
+"""Everything about one turn that is decided before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nodellm_orm.domain.parts import Part
+    from nodellm_orm.domain.policies import Timeout
+    from nodellm_orm.domain.settings import Settings
+    from nodellm_orm.runtime.hooks import Hooks
+    from nodellm_orm.runtime.model import Model
+    from nodellm_orm.runtime.structured import StructuredSchema
+    from nodellm_orm.runtime.toolbox import Toolbox
+
+UnknownPolicy: TypeAlias = Literal["report", "retry", "fail"]
+"""What `resume` does with a call that was running when its process died: tell the model, run it again, or raise."""
+OnLimit: TypeAlias = Literal["return", "raise"]
+Durability: TypeAlias = Literal["step", "turn"]
+"""``step``: every point is a commit of its own. ``turn``: one commit at the beginning and one at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a turn is asked with."""
+
+    model: Model
+    settings: Settings
+    toolbox: Toolbox
+    hooks: Hooks
+    worker: str
+    """Names this process in the rows it holds."""
+    lease: float
+    """Seconds."""
+    timeout: Timeout
+    instructions: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+    """The user's message; empty when a turn is carried on."""
+    stream: bool = False
+    """Whether the answer is asked for as a stream."""
+    schema: StructuredSchema | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    params: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+    """Digest of what was asked under the key."""
+    on_limit: OnLimit = "return"
+    abandon_pending: bool = False
+    """Go on although calls of the last turn wait for a decision."""
+    wait: float = 0.0
+    """Seconds to wait for a busy chat."""
+    unknown: UnknownPolicy = "report"
+    durability: Durability = "step"
