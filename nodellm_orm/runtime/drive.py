@@ -27,6 +27,8 @@ class Mailbox:
         self._closed = False
         self.heard = True
         """Whether anybody will read what is put in."""
+        self.dropped = False
+        """Whether there was a reader who has left."""
 
     def put(self, chunk: Chunk) -> bool:
         """Hand over a chunk; says whether there is a consumer."""
@@ -43,6 +45,7 @@ class Mailbox:
     def drop(self) -> None:
         """The consumer has left."""
         self.heard = False
+        self.dropped = True
         self._chunks.clear()
 
     async def get(self) -> Chunk | None:
@@ -97,6 +100,16 @@ class Drive:
     async def settled(self) -> None:
         """Wait until the turn has ended, whatever came of it."""
         await asyncio.wait({self._task})
+
+    async def settled_within(self, seconds: float) -> bool:
+        """Wait a while for the turn to have ended.
+
+        Args:
+            seconds: how long.
+        """
+        if seconds > 0:
+            await asyncio.wait({self._task}, timeout=seconds)
+        return self._task.done()
 
     def stop(self) -> None:
         """End the turn: what had arrived is stored, and its reply says ``cancelled``."""

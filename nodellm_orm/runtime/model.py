@@ -57,6 +57,10 @@ class Model(Protocol):
         """Refuse what cannot be sent before anything is written; name the settings that will be left out."""
         ...
 
+    def render(self, request: ModelRequest) -> WireRequest:
+        """The exact request that would be sent, without host and key."""
+        ...
+
     async def send(
         self,
         request: ModelRequest,
@@ -90,9 +94,9 @@ class HttpModel:
         self.wire.render(request, cache)
         return self.wire.dropped(request)
 
-    def render(self, request: ModelRequest, cache: RenderCache | None = None) -> WireRequest:
+    def render(self, request: ModelRequest) -> WireRequest:
         """The exact request that would be sent, without host and key."""
-        return self.wire.render(request, cache)
+        return self.wire.render(request)
 
     async def send(
         self,

@@ -93,6 +93,11 @@ class Toolbox:
         self.specs: tuple[ToolSpec, ...] = tuple(to_spec(tool) for tool in self._tools.values())
         """What the model is told, in the order given."""
 
+    @property
+    def tools(self) -> tuple[Tool, ...]:
+        """The tools, in the order given."""
+        return tuple(self._tools.values())
+
     def get(self, name: str) -> Tool | None:
         """The tool of exactly this name."""
         return self._tools.get(name)
