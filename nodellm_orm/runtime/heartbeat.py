@@ -79,8 +79,7 @@ class Heartbeat:
                 await self._renew(journal, drives)
 
     def _interval(self) -> float:
-        leases = [hold.lease for hold in _holds(self._watched)]
-        return min(leases, default=60.0) / _PART_OF_LEASE
+        return min(drive.turn.lease for drive in self._watched) / _PART_OF_LEASE
 
     async def _renew(self, journal: Journal, drives: list[Drive]) -> None:
         holds = {hold.turn_id: hold for hold in _holds(drives)}

@@ -119,6 +119,11 @@ class Turn:
         """Set before the turn is cancelled because its caller asked for it: it then ends with a reply."""
 
     @property
+    def lease(self) -> float:
+        """Seconds after which others may take the chat over from a silent worker."""
+        return self._plan.lease
+
+    @property
     def hold(self) -> Hold | None:
         """Proof of ownership, while there is any."""
         return self._scribe.hold
