@@ -50,7 +50,7 @@ class _Piecewise:
             signature = "".join(self.signature) if self.signed else None
             return ThinkingPart(text=text, signature=signature, field=self.wire_field, opaque=self.opaque)
         return ToolCallPart(
-            call_id=self.wire_id or "", wire_id=self.wire_id, name=self.name, arguments=text or "{}", extra=self.extra
+            call_id=self.wire_id or "", wire_id=self.wire_id, name=self.name, arguments=text, extra=self.extra
         )
 
     @property
@@ -140,7 +140,7 @@ class Accumulator:
             parts = tuple(replace(p, truncated=True) if isinstance(p, ToolCallPart) else p for p in parts)
         reason, parts = _settle(finish.reason, parts)
         return Completion(
-            parts=parts,
+            parts=tuple(_with_arguments(part) for part in parts),
             finish_reason=reason,
             raw_finish_reason=finish.raw,
             usage=self._usage,
@@ -170,6 +170,13 @@ def _settle(reason: FinishReason, parts: tuple[Part, ...]) -> tuple[FinishReason
     if any(isinstance(part, ToolCallPart) for part in parts):
         return FinishReason.TOOL_CALL, parts
     return (FinishReason.STOP if reason is FinishReason.TOOL_CALL else reason), parts
+
+
+def _with_arguments(part: Part) -> Part:
+    """Nothing at all stands for no arguments, once it is known that they were not merely cut off."""
+    if isinstance(part, ToolCallPart) and not part.arguments:
+        return replace(part, arguments="{}")
+    return part
 
 
 def _is_json(text: str) -> bool:

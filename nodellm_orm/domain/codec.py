@@ -6,10 +6,10 @@ kept as an `OpaquePart`, never dropped and never guessed at.
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, get_type_hints
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any
 
-from nodellm_orm.domain.jsontext import JsonText, dumps, loads
+from nodellm_orm.domain.jsontext import JsonText, JsonTextError, Pairs, dumps, loads_verbatim
 from nodellm_orm.domain.parts import (
     OpaquePart,
     RefusalPart,
@@ -69,31 +69,38 @@ def decode_parts(text: JsonText) -> tuple[Part, ...]:
     Raises:
         CodecError: when the text is not such a list.
     """
-    data = loads(text)
-    if not isinstance(data, list):
+    try:
+        items = loads_verbatim(text)
+    except JsonTextError as error:
+        msg = f"stored parts are not JSON: {error}"
+        raise CodecError(msg) from error
+    if not isinstance(items, list):
         msg = "stored parts are not a JSON list"
         raise CodecError(msg)
-    return tuple(_decode(item) for item in data)
-
-
-_TYPES = {cls: get_type_hints(cls) for cls in _NAMES}
+    return tuple(_decode(item) for item in items)
 
 
 def _decode(item: object) -> Part:
-    if not isinstance(item, dict):
+    if not isinstance(item, Pairs):
         msg = "a stored part is not a JSON object"
         raise CodecError(msg)
-    cls = _KINDS.get(str(item.get("kind")))
-    members = {name: value for name, value in item.items() if name != "kind"}
+    members: dict[str, Any] = dict(item)
+    kind = str(members.pop("kind", None))
+    cls = _KINDS.get(kind)
     if cls is None or members.keys() - _FIELDS[cls].keys():
         return OpaquePart(payload=dumps({_UNKNOWN: item}))
-    for name, value in members.items():
-        wanted = bool if _TYPES[cls][name] is bool else str
-        if value is not None and not isinstance(value, wanted):
-            msg = f"member {name!r} of a stored {item['kind']} part is not a {wanted.__name__}"
+    for name, f in _FIELDS[cls].items():
+        if name in members:
+            _check(kind, name, members[name], f.default)
+        elif f.default is MISSING:
+            msg = f"a stored {kind} part lacks its member {name!r}"
             raise CodecError(msg)
-    try:
-        return cls(**members)
-    except TypeError as error:
-        msg = f"a stored {item['kind']} part lacks a member: {error}"
-        raise CodecError(msg) from error
+    return cls(**members)
+
+
+def _check(kind: str, name: str, value: object, default: object) -> None:
+    """A member is a string, a flag where its default is one, and ``None`` only where that is the default."""
+    wanted = bool if isinstance(default, bool) else str
+    if not isinstance(value, wanted) and not (value is None and default is None):
+        msg = f"member {name!r} of a stored {kind} part is not a {wanted.__name__}"
+        raise CodecError(msg)

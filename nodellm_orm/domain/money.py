@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import Decimal
+from dataclasses import dataclass, fields
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
+
+from nodellm_orm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText
@@ -24,6 +26,9 @@ class Price:
         cache_write: prompt tokens written to the cache; defaults to ``input``.
         cache_write_1h: prompt tokens written to a cache that lives an hour; defaults to ``cache_write``.
         reasoning: reasoning tokens, where they have a rate of their own.
+
+    Raises:
+        ConfigurationError: for a price that is negative or not a number.
     """
 
     input: Decimal | int | float | str
@@ -32,6 +37,20 @@ class Price:
     cache_write: Decimal | int | float | str | None = None
     cache_write_1h: Decimal | int | float | str | None = None
     reasoning: Decimal | int | float | str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no price before anything has been spent."""
+        for f in fields(self):
+            amount = getattr(self, f.name)
+            if amount is None and f.default is None:
+                continue
+            try:
+                sound = exact(amount) >= 0
+            except InvalidOperation:
+                sound = False
+            if not sound:
+                msg = f"{f.name}={str(amount)[:40]!r} is not a price; give dollars per million tokens, 0 or more"
+                raise ConfigurationError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +70,15 @@ UNKNOWN_COST = Cost()
 
 
 def exact(amount: Decimal | float | str) -> Decimal:
-    """A decimal with the digits the amount is written with (0.1 is a tenth, not its binary neighbour)."""
-    return amount if isinstance(amount, Decimal) else Decimal(str(amount))
+    """A decimal with the digits the amount is written with (0.1 is a tenth, not its binary neighbour).
+
+    Raises:
+        InvalidOperation: when it is not a finite number.
+    """
+    number = amount if isinstance(amount, Decimal) else Decimal(str(amount))
+    if not number.is_finite():
+        raise InvalidOperation
+    return number
 
 
 def add(left: Decimal | None, right: Decimal | None) -> Decimal | None:

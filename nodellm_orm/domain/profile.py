@@ -18,6 +18,8 @@ class ModelProfile:
 
     sampling: bool = True
     """Accepts ``temperature`` and its kin."""
+    sampling_with_thinking: bool = True
+    """Accepts them also in a request that asks for thinking."""
     max_tokens_field: str = "max_tokens"
     default_max_tokens: int | None = None
     """Sent when the caller names none and the wire format demands one."""

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, Final
 
-from nodellm_orm.domain.jsontext import JsonText, dumps, loads
+from nodellm_orm.domain.jsontext import JsonText, JsonTextError, dumps, loads
+from nodellm_orm.domain.money import exact
 from nodellm_orm.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from nodellm_orm.domain.profile import Effort
 
 
@@ -84,16 +83,30 @@ class Settings:
 
     @classmethod
     def from_json(cls, text: JsonText) -> Settings:
-        """Read what `to_json` wrote; options that this version does not know are left out."""
-        data = loads(text)
-        if not isinstance(data, dict):
-            msg = "stored settings are not a JSON object"
-            raise ConfigurationError(msg)
-        known = {f.name for f in fields(cls)}
-        changes: dict[str, Any] = {name: value for name, value in data.items() if name in known}
-        thinking: Mapping[str, Any] | None = changes.get("thinking")
-        if thinking is not None:
-            changes["thinking"] = ThinkingConfig(effort=thinking.get("effort"), budget=thinking.get("budget"))
-        if changes.get("max_cost") is not None:
-            changes["max_cost"] = Decimal(changes["max_cost"])
-        return cls(**changes)
+        """Read what `to_json` wrote; options that this version does not know are left out.
+
+        Raises:
+            ConfigurationError: when the text is something else.
+        """
+        try:
+            return cls(**_read(loads(text)))
+        except (JsonTextError, TypeError, InvalidOperation) as error:
+            msg = "stored settings are not what this package writes; set them again with chat.update(...)"
+            raise ConfigurationError(msg) from error
+
+
+def _read(data: object) -> dict[str, Any]:
+    """The options known here; those that JSON has no type for become the values they were."""
+    changes = _known(Settings, data)
+    if changes.get("thinking") is not None:
+        changes["thinking"] = ThinkingConfig(**_known(ThinkingConfig, changes["thinking"]))
+    if changes.get("max_cost") is not None:
+        changes["max_cost"] = exact(changes["max_cost"])
+    return changes
+
+
+def _known(kind: type[Settings | ThinkingConfig], data: object) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        msg = f"{kind.__name__} is stored as a JSON object"
+        raise TypeError(msg)
+    return {f.name: data[f.name] for f in fields(kind) if f.name in data}

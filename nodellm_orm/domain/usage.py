@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
-from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ class Usage:
     cache_write_tokens: int | None = None
     output_tokens: int | None = None
     reasoning_tokens: int | None = None
-    other_tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    other_tokens: Mapping[str, int] = field(default_factory=dict)
     """Counts of other classes by name: ``input_audio_tokens``, ``cache_write_1h_tokens``, ``web_searches`` …"""
     reported_cost: Decimal | None = None
     """US dollars, where the provider itself reports what the request cost."""

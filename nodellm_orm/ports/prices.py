@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 class PriceBook(Protocol):
     """Knows what models cost."""
 
-    def cost(self, *, provider: str, model: str, usage: Usage) -> Cost:
-        """What the usage costs; every amount is ``None`` when the price is unknown, and none is ever negative."""
+    def cost(self, *, provider: str, model: str, usage: Usage, asked: str | None = None) -> Cost:
+        """What the usage costs; every amount is ``None`` when the price is unknown, and none is ever negative.
+
+        Args:
+            provider: our name of the provider.
+            model: the model that answered, as the provider names it.
+            usage: what it used.
+            asked: the model that was asked for, which servers do not always answer under.
+        """
         ...

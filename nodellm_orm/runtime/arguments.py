@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from nodellm_orm.domain.jsontext import MAX_DEPTH, JsonTextError, Number, Pairs, loads_verbatim
+from nodellm_orm.domain.jsontext import JsonTextError, Number, Pairs, loads_verbatim
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText
@@ -26,7 +26,7 @@ def checked(text: JsonText) -> JsonText:
 
     Raises:
         ArgumentsError: for what is not JSON or not an object, and for repeated keys, NaN, Infinity, numbers
-            beyond a double's range, nesting deeper than `MAX_DEPTH` and more than `MAX_CHARS` characters.
+            beyond a double's range, nesting deeper than `jsontext.MAX_DEPTH` and more than `MAX_CHARS` characters.
     """
     if len(text) > MAX_CHARS:
         msg = f"they are {len(text)} characters long, more than the {MAX_CHARS} allowed; send less"
@@ -47,20 +47,16 @@ def checked(text: JsonText) -> JsonText:
 
 def _check(root: Pairs) -> None:
     """Walk without recursion: the nesting is the sender's choice."""
-    waiting: list[tuple[object, int]] = [(root, 1)]
+    waiting: list[object] = [root]
     while waiting:
-        value, depth = waiting.pop()
-        if depth > MAX_DEPTH:
-            msg = f"they are nested more than {MAX_DEPTH} levels deep; send a flatter object"
-            raise ArgumentsError(msg)
-        match value:
-            case Pairs():
-                _refuse_repeated(value)
-                waiting.extend((item, depth + 1) for _, item in value)
-            case list():
-                waiting.extend((item, depth + 1) for item in value)
-            case Number(text=digits) if not digits.lstrip("-").isdigit() and math.isinf(float(digits)):
-                msg = f"the number {digits[:40]} is out of range"
+        match waiting.pop():
+            case Pairs() as members:
+                _refuse_repeated(members)
+                waiting.extend(item for _, item in members)
+            case list() as items:
+                waiting.extend(items)
+            case Number(text=digits) if math.isinf(float(digits)):
+                msg = f"the number {digits[:40]} is out of range; send a smaller one"
                 raise ArgumentsError(msg)
 
 

@@ -8,8 +8,8 @@ import re
 _GOOGLE = re.compile(r"(args|arguments|parameters|params):\s*", re.IGNORECASE)
 _NUMPY = re.compile(r"(other )?parameters\s*", re.IGNORECASE)
 _UNDERLINE = re.compile(r"-{3,}\s*")
-_GOOGLE_ENTRY = re.compile(r"(?P<name>\*{0,2}\w+)\s*(\([^)]*\))?\s*:\s*(?P<text>.*)")
-_NUMPY_ENTRY = re.compile(r"(?P<name>\*{0,2}\w+)\s*(:.*)?")
+_GOOGLE_ENTRY = re.compile(r"(?P<name>\*{0,2}\w+)\s*(\(.*?\))?\s*:\s*(?P<text>.*)")
+_NUMPY_ENTRY = re.compile(r"(?P<names>\*{0,2}\w+(\s*,\s*\*{0,2}\w+)*)\s*(:.*)?")
 _SPHINX = re.compile(r":(param|parameter|arg|argument|type)\s+([^:]*\s)?(?P<name>\*{0,2}\w+):\s*(?P<text>.*)")
 
 
@@ -32,14 +32,14 @@ def read(docstring: str | None) -> tuple[str, dict[str, str]]:
     at = 0
     while at < len(lines):
         line = lines[at]
-        if _GOOGLE.fullmatch(line) and _indented(lines, at + 1):
+        if _GOOGLE.fullmatch(line) and _end(lines, at + 1) > at + 1:
             at = _entries(lines, at + 1, _GOOGLE_ENTRY, found)
         elif _NUMPY.fullmatch(line) and at + 1 < len(lines) and _UNDERLINE.fullmatch(lines[at + 1]):
             at = _numpy(lines, at + 2, found)
         elif match := _SPHINX.fullmatch(line):
             end = _end(lines, at + 1)
             if not match[1].startswith("type"):
-                found[match["name"]] = _joined([match["text"], *lines[at + 1 : end]])
+                found[match["name"].lstrip("*")] = _joined([match["text"], *lines[at + 1 : end]])
             at = end
         else:
             kept.append(line)
@@ -85,7 +85,9 @@ def _numpy(lines: list[str], at: int, found: dict[str, str]) -> int:
         if match is None or next_section:
             break
         end = _end(lines, at + 1)
-        found[match["name"].lstrip("*")] = _joined(lines[at + 1 : end])
+        # One entry may name several arguments: ``x, y : float``.
+        said = _joined(lines[at + 1 : end])
+        found.update({name.strip().lstrip("*"): said for name in match["names"].split(",")})
         at = end
         while at < len(lines) and not lines[at].strip():
             at += 1

@@ -194,4 +194,5 @@ class Attempts:
     def _cost(self, opened: AttemptOpened, model: str | None, usage: Usage) -> Cost:
         if usage == Usage():
             return UNKNOWN_COST
-        return self._engine.prices.cost(provider=opened.provider, model=model or opened.requested_model, usage=usage)
+        asked = opened.requested_model
+        return self._engine.prices.cost(provider=opened.provider, model=model or asked, asked=asked, usage=usage)

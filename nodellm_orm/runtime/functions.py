@@ -6,10 +6,11 @@ import copy
 import functools
 import inspect
 from types import MethodType
-from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, TypeVar, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Annotated, Any, Generic, ParamSpec, TypeVar, Unpack, get_args, get_origin, overload
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.runtime import docstrings
@@ -17,9 +18,11 @@ from nodellm_orm.runtime.toolbase import Tool, ToolContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import FrameType
 
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 
 _Parameter = inspect.Parameter
 
@@ -52,9 +55,11 @@ class FunctionTool(Tool, Generic[P, R]):
         scope: Mapping[str, object] | None = None,
     ) -> None:
         """Read the signature and the docstring."""
-        functools.update_wrapper(self, function)
+        static, function = isinstance(function, staticmethod), _undecorated(function)
+        _wear(self, function)
+        self._static = static
+        self.function: Callable[P, R] = function
         summary, self._told = docstrings.read(_docstring(function))
-        self.function = function
         self.name = name if name is not None else _name(function)
         self.description = description if description is not None else summary
         self.idempotent = idempotent
@@ -64,13 +69,15 @@ class FunctionTool(Tool, Generic[P, R]):
 
     def _read(self, signature: inspect.Signature) -> None:
         self._signature = signature
+        self._method: FunctionTool[..., R] | None = None
         parameters = signature.parameters
         self._contexts = tuple(name for name, p in parameters.items() if _is_context(p.annotation))
-        shown = [p for name, p in parameters.items() if name not in self._contexts]
+        owner = next(iter(parameters)) if self.unbound else None
+        shown = [p for name, p in parameters.items() if name not in self._contexts and name != owner]
         # Parameters may be called what a model class may not call its fields (schema, model_config, _x): the
         # fields get names of ours, and the parameters' names are their aliases.
         self._fields = {f"argument_{at}": p.name for at, p in enumerate(shown) if p.kind is not p.VAR_KEYWORD}
-        self.Args = _model(self.name, shown, self._fields, self._told)
+        self.Args = _model(self, shown, self._fields, self._told)
         _ = self.parameters  # what cannot be described is refused here and not in the middle of a turn
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -79,21 +86,23 @@ class FunctionTool(Tool, Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> FunctionTool[..., R]:
         """A decorated method, reached through its object, is a tool bound to that object."""
-        if instance is None:
+        if instance is None or self._static:
             return self
-        bound: FunctionTool[..., R] = copy.copy(self)
+        if self._method is None:
+            method: FunctionTool[..., R] = copy.copy(self)
+            method._read(self._signature.replace(parameters=list(self._signature.parameters.values())[1:]))
+            self._method = method
+        bound = copy.copy(self._method)
         bound.function = MethodType(self.function, instance)
         functools.update_wrapper(bound, bound.function, updated=())
-        parameters = list(self._signature.parameters.values())[1:]
-        bound._read(self._signature.replace(parameters=parameters))
         return bound
 
     @property
     def unbound(self) -> bool:
-        """Whether it is a method that has been reached through its class, so that ``self`` is missing."""
+        """Whether it is a method that has not been reached through its object or class: ``self`` is missing."""
         _, _, place = getattr(self.function, "__qualname__", "").rpartition("<locals>.")
         first = next(iter(self._signature.parameters), None)
-        return "." in place and first == "self" and not isinstance(self.function, MethodType)
+        return "." in place and first in {"self", "cls"} and not isinstance(self.function, MethodType)
 
     @property
     def asynchronous(self) -> bool:
@@ -156,12 +165,14 @@ def tool(
         >>> add(1, 2), add.name
         (3, 'add')
     """
-    frame = inspect.currentframe()
-    scope = dict(frame.f_back.f_locals) if frame and frame.f_back else None
+    scope = _names_around(inspect.currentframe())
 
     def decorate(decorated: Callable[P, R]) -> FunctionTool[P, R]:
-        if not callable(decorated):
-            msg = f"@tool decorates a function, not {decorated!r}; name a tool with @tool(name=...)"
+        if not callable(decorated) or isinstance(decorated, type):
+            msg = (
+                f"@tool decorates a function, not {decorated!r}; name a tool with @tool(name=...), derive a class "
+                "from nodellm_orm.Tool, and write @classmethod above @tool"
+            )
             raise ConfigurationError(msg)
         return FunctionTool(
             decorated,
@@ -176,16 +187,48 @@ def tool(
     return decorate if function is None else decorate(function)
 
 
+class _Open(BaseModel, Generic[V]):
+    """Base of the arguments of a function with ``**options: V``."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, V]
+
+
+def _names_around(frame: FrameType | None) -> dict[str, object] | None:
+    """The local names where ``tool`` was called; annotations may use them."""
+    caller = frame.f_back if frame else None
+    return dict(caller.f_locals) if caller else None
+
+
+def _wear(tool: object, function: Callable[..., object]) -> None:
+    """Take on the function's name, documentation and attributes, but for those that are a tool's own."""
+    own = dir(Tool)
+    vars(tool).update({key: value for key, value in getattr(function, "__dict__", {}).items() if key not in own})
+    functools.update_wrapper(tool, function, updated=())  # type: ignore[arg-type]  # any object takes the attributes
+
+
+def _undecorated(function: Callable[P, R]) -> Callable[P, R]:
+    """What a tool or a static method was made from: another ``@tool`` around it may give it another name."""
+    if isinstance(function, FunctionTool):
+        return _undecorated(function.function)
+    return _undecorated(function.__func__) if isinstance(function, staticmethod) else function
+
+
+def _whole(function: Callable[..., object]) -> Callable[..., object]:
+    """The function whose arguments a partial has filled in."""
+    return _whole(function.func) if isinstance(function, functools.partial) else function
+
+
 def _name(function: Callable[..., object]) -> str:
-    if isinstance(function, functools.partial):
-        return _name(function.func)
+    function = _whole(function)
     return str(getattr(function, "__name__", type(function).__name__))
 
 
 def _docstring(function: Callable[..., object]) -> str | None:
-    if isinstance(function, functools.partial):
-        return _docstring(function.func)
-    return inspect.getdoc(function if inspect.isroutine(function) else type(function))
+    function = _whole(function)
+    if inspect.isroutine(function):
+        return inspect.getdoc(function)
+    return inspect.getdoc(type(function)) or inspect.getdoc(type(function).__call__)
 
 
 def _signature(function: Callable[..., object], name: str, scope: Mapping[str, object] | None) -> inspect.Signature:
@@ -215,10 +258,10 @@ def _is_context(annotation: object) -> bool:
 
 
 def _model(
-    name: str, parameters: list[_Parameter], fields: Mapping[str, str], told: Mapping[str, str]
+    tool: FunctionTool[P, R], parameters: list[_Parameter], fields: Mapping[str, str], told: Mapping[str, str]
 ) -> type[BaseModel]:
     by_name = {p.name: p for p in parameters}
-    more = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    more = next((p for p in parameters if p.kind is p.VAR_KEYWORD), None)
     definitions: dict[str, Any] = {
         field: (
             _annotation(by_name[parameter], told.get(parameter)),
@@ -226,15 +269,31 @@ def _model(
         )
         for field, parameter in fields.items()
     }
-    config = ConfigDict(extra="allow" if more else "forbid", alias_generator=lambda field: fields.get(field, field))
     try:
-        return create_model(name, __config__=config, **definitions)
-    except (PydanticUserError, TypeError) as error:
+        return create_model(
+            tool.name,
+            __base__=BaseModel if more is None else _open(more),
+            __module__=getattr(_whole(tool.function), "__module__", None) or __name__,
+            __cls_kwargs__={
+                "extra": "forbid" if more is None else "allow",
+                "alias_generator": lambda field: fields.get(field, field),
+            },
+            **definitions,
+        )
+    except (PydanticUserError, SchemaError, TypeError) as error:
         msg = (
-            f"the arguments of tool {name!r} cannot be validated: {error}; use types that pydantic knows, "
+            f"the arguments of tool {tool.name!r} cannot be validated: {error}; use types that pydantic knows, "
             "and get anything else from ToolContext, a closure or a Tool class"
         )
         raise ConfigurationError(msg) from error
+
+
+def _open(more: _Parameter) -> type[BaseModel]:
+    """Further arguments are checked too, where the annotation says one type for all of them."""
+    generic: Any = _Open
+    untold = more.annotation is more.empty or get_origin(more.annotation) is Unpack
+    base: type[BaseModel] = generic[Any if untold else more.annotation]
+    return base
 
 
 def _annotation(parameter: _Parameter, description: str | None) -> object:

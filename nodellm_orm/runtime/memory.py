@@ -2,77 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, assert_never
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.money import add
+from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.errors import ChatBusyError, ChatNotFoundError, IdempotencyError, StaleChatError
+from nodellm_orm.errors import ChatBusyError, ChatNotFoundError, ConfigurationError, StaleChatError
 from nodellm_orm.ports.journal import (
     ANY_OWNER,
-    AttemptClosed,
-    AttemptOpened,
-    AttemptState,
-    CallAnswered,
+    OPEN_CALLS,
     CallFinished,
-    CallOpened,
-    CallStarted,
-    CallState,
     ChatTotals,
     Hold,
     MessageAdded,
     Outdated,
+    Repeated,
     Snapshot,
-    TurnEnded,
     TurnState,
 )
+from nodellm_orm.runtime.remembered import RememberedChat, RememberedTurn, moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Mapping, Sequence
     from uuid import UUID
 
+    from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.journal import ChatHead, Entry, Owner, Take, TurnOpened
 
-_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
-
-
-@dataclass(slots=True)
-class _Turn:
-    state: TurnState
-    calls: dict[UUID, CallState] = field(default_factory=dict)
-    attempts: dict[UUID, AttemptState] = field(default_factory=dict)
-
-    def view(self, lease_until: float, now: float) -> TurnState:
-        return replace(
-            self.state,
-            calls=tuple(self.calls.values()),
-            attempts=tuple(self.attempts.values()),
-            lease_until=_EPOCH + timedelta(seconds=lease_until) if self.state.status == "running" else None,
-            expired=self.state.status == "running" and lease_until < now,
-        )
-
-
-@dataclass(slots=True)
-class _Chat:
-    head: ChatHead
-    messages: list[tuple[UUID, Message]]
-    turns: dict[UUID, _Turn] = field(default_factory=dict)
-    fence: int = 0
-    step: int = 0
-    active: UUID | None = None
-    worker: str | None = None
-    lease_until: float = 0.0
-
-    @property
-    def last(self) -> _Turn | None:
-        return next(reversed(self.turns.values()), None)
+_MISSING: Final = object()
 
 
 class MemoryJournal:
     """Chats kept in this process only; leases run on the given clock.
+
+    Args:
+        clock: measures the leases and dates the chats.
 
     Example:
         >>> from nodellm_orm.runtime.clock import SystemClock
@@ -80,33 +48,52 @@ class MemoryJournal:
     """
 
     def __init__(self, clock: Clock) -> None:
-        """Start empty.
-
-        Args:
-            clock: measures the leases.
-        """
+        """Start empty."""
         self._clock = clock
-        self._chats: dict[UUID, _Chat] = {}
+        self._chats: dict[UUID, RememberedChat] = {}
+
+    @property
+    def concurrent(self) -> bool:
+        """See `Journal.concurrent`."""
+        return True
+
+    @property
+    def database(self) -> Hashable:
+        """See `Journal.database`."""
+        return id(self)
+
+    async def settle(self) -> None:
+        """See `Journal.settle`; there is no session here."""
 
     async def create(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:
         """See `Journal.create`."""
-        chat = self._chats.get(head.id)
-        if chat is None:
-            chat = self._chats[head.id] = _Chat(head, list(messages))
+        return self.keep(head, messages)
+
+    def keep(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:
+        """As `create`, without an event loop: there is nothing to wait for.
+
+        Args:
+            head: the new chat.
+            messages: what it begins with.
+        """
+        if head.id not in self._chats:
+            now = moment(self._clock.monotonic())
+            dated = replace(head, version=0, created_at=now, updated_at=now)
+            self._chats[head.id] = RememberedChat(dated, _placed(messages, 0))
         return self._snapshot(self._find(head.id, head.owner))
 
     async def load(self, chat_id: UUID, owner: Owner) -> Snapshot:
         """See `Journal.load`."""
         return self._snapshot(self._find(chat_id, owner))
 
-    def _find(self, chat_id: UUID, owner: Owner) -> _Chat:
+    def _find(self, chat_id: UUID, owner: Owner) -> RememberedChat:
         chat = self._chats.get(chat_id)
         if chat is None or (owner is not ANY_OWNER and chat.head.owner != owner):
             msg = f"there is no chat {chat_id} for this owner; check the id, and the owner it was created with"
             raise ChatNotFoundError(msg)
         return chat
 
-    def _snapshot(self, chat: _Chat) -> Snapshot:
+    def _snapshot(self, chat: RememberedChat) -> Snapshot:
         last = chat.last
         return Snapshot(
             head=chat.head,
@@ -117,37 +104,43 @@ class MemoryJournal:
             last_turn=last.view(chat.lease_until, self._clock.monotonic()) if last else None,
         )
 
-    def _refuse_busy(self, chat: _Chat) -> None:
-        if chat.active is not None and chat.lease_until >= self._clock.monotonic():
-            msg = (
-                f"chat {chat.head.id} is running turn {chat.active}; wait for it (wait=seconds), cancel it, "
-                "or ask again when its lease has ended"
-            )
-            raise ChatBusyError(msg, turn_id=chat.active, lease_until=_EPOCH + timedelta(seconds=chat.lease_until))
+    def _busy(self, chat: RememberedChat) -> ChatBusyError:
+        msg = (
+            f"chat {chat.head.id} is running turn {chat.active}; wait for it (wait=seconds), cancel it, "
+            "or ask again when its lease has ended"
+        )
+        return ChatBusyError(msg, turn_id=chat.active, lease_until=moment(chat.lease_until))
+
+    def _expired(self, chat: RememberedChat) -> bool:
+        return chat.lease_until < self._clock.monotonic()
+
+    def _touch(self, chat: RememberedChat) -> None:
+        chat.head = replace(chat.head, updated_at=moment(self._clock.monotonic()))
+
+    # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def begin(
         self, take: Take, turn: TurnOpened, entries: Sequence[Entry], *, closing: Sequence[Entry] = ()
     ) -> Hold:
         """See `Journal.begin`."""
         chat = self._find(take.chat_id, take.owner)
-        if turn.idempotency_key is not None and any(
-            t.state.idempotency_key == turn.idempotency_key for t in chat.turns.values()
-        ):
-            msg = f"idempotency key {turn.idempotency_key!r} was used in this chat before; choose another"
-            raise IdempotencyError(msg)
-        self._refuse_busy(chat)
-        if (chat.fence, chat.head.version) != (take.fence, take.version):
+        self._refuse_repeated(chat, turn.idempotency_key)
+        if chat.active is not None and not self._expired(chat):
+            raise self._busy(chat)
+        first = _first_position([*closing, *entries])
+        if (chat.fence, chat.head.version) != (take.fence, take.version) or first not in {None, len(chat.messages)}:
             raise Outdated
-        if take.head is not None:
-            chat.head = replace(take.head, version=chat.head.version + 1)
         last = chat.last
-        chat.fence += 1
+        if closing:
+            _refuse_closed(last, closing)
+        if take.head is not None:
+            chat.head = replace(take.head, version=take.version + 1, created_at=chat.head.created_at)
         if last is not None:
             if last.state.status == "running":
-                self._interrupt(last)
-                last.state = replace(last.state, status="failed", error_type="Interrupted")
-            self._apply(chat, last, closing)
-        chat.turns[turn.id] = fresh = _Turn(
+                last.interrupt()
+                last.state = replace(last.state, status="failed", error_type="Interrupted", error_message=_STOPPED)
+            chat.apply(last, closing)
+        fresh = RememberedTurn(
             TurnState(
                 id=turn.id,
                 position=len(chat.turns),
@@ -158,32 +151,55 @@ class MemoryJournal:
                 request_hash=turn.request_hash,
             )
         )
-        chat.active, chat.worker = turn.id, take.worker
-        chat.lease_until = self._clock.monotonic() + take.lease
-        chat.step += 1
-        self._apply(chat, fresh, entries)
+        chat.turns[turn.id] = fresh
+        hold = self._hold(chat, turn.id, take.worker, take.lease, take.labels)
+        chat.apply(fresh, entries)
+        return hold
+
+    def _refuse_repeated(self, chat: RememberedChat, key: str | None) -> None:
+        for turn in chat.turns.values():
+            if key is not None and turn.state.idempotency_key == key:
+                raise Repeated(turn.view(chat.lease_until, self._clock.monotonic()))
+
+    def _hold(
+        self, chat: RememberedChat, turn_id: UUID, worker: str, lease: float, labels: Mapping[str, JsonValue]
+    ) -> Hold:
+        chat.fence += 1
+        chat.step = 1
+        chat.active, chat.worker = turn_id, worker
+        chat.lease_until = self._clock.monotonic() + lease
+        self._touch(chat)
         return Hold(
-            chat_id=take.chat_id,
+            chat_id=chat.head.id,
             owner=chat.head.owner,
-            turn_id=turn.id,
-            worker=take.worker,
+            turn_id=turn_id,
+            worker=worker,
             fence=chat.fence,
             step=chat.step,
-            lease=take.lease,
+            lease=lease,
+            labels=labels,
         )
 
     async def record(self, hold: Hold, entries: Sequence[Entry]) -> Hold:
         """See `Journal.record`."""
         chat = self._held(hold)
-        if chat is None:
-            msg = f"another worker has taken over chat {hold.chat_id}; load the chat again to carry on from its rows"
+        if chat is None or (chat.head.owner, chat.step) != (hold.owner, hold.step):
+            msg = (
+                f"this worker no longer holds chat {hold.chat_id} (another has taken over, or the turn was ended); "
+                "nothing was written; load the chat again to carry on from its rows"
+            )
             raise StaleChatError(msg)
+        first = _first_position(entries)
+        if first not in {None, len(chat.messages)}:
+            msg = f"position {first} is not the next one, {len(chat.messages)}"
+            raise ValueError(msg)
         chat.lease_until = self._clock.monotonic() + hold.lease
         chat.step += 1
-        self._apply(chat, chat.turns[hold.turn_id], entries)
+        self._touch(chat)
+        chat.apply(chat.turns[hold.turn_id], entries)
         return replace(hold, step=chat.step)
 
-    def _held(self, hold: Hold) -> _Chat | None:
+    def _held(self, hold: Hold) -> RememberedChat | None:
         chat = self._chats.get(hold.chat_id)
         if chat is None or (chat.active, chat.fence, chat.worker) != (hold.turn_id, hold.fence, hold.worker):
             return None
@@ -192,34 +208,35 @@ class MemoryJournal:
     async def take_over(self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float) -> Hold:
         """See `Journal.take_over`."""
         chat = self._find(chat_id, owner)
-        self._refuse_busy(chat)
+        if chat.active is not None and not self._expired(chat):
+            raise self._busy(chat)
         last = chat.last
         if last is None or last.state.id != turn_id or last.state.status == "completed":
             msg = f"turn {turn_id} is not the last unfinished turn of chat {chat_id}; load the chat again"
             raise ChatNotFoundError(msg)
-        self._interrupt(last)
-        last.state = replace(last.state, status="running", takeovers=last.state.takeovers + 1, reason=None)
-        chat.fence += 1
-        chat.step += 1
-        chat.active, chat.worker = turn_id, worker
-        chat.lease_until = self._clock.monotonic() + lease
-        return Hold(
-            chat_id=chat_id,
-            owner=chat.head.owner,
-            turn_id=turn_id,
-            worker=worker,
-            fence=chat.fence,
-            step=chat.step,
-            lease=lease,
+        last.interrupt()
+        last.state = replace(
+            last.state,
+            status="running",
+            takeovers=last.state.takeovers + 1,
+            reason=None,
+            error_type=None,
+            error_message=None,
         )
+        return self._hold(chat, turn_id, worker, lease, chat.head.metadata)
 
-    def _interrupt(self, turn: _Turn) -> None:
-        for key, attempt in turn.attempts.items():
-            if attempt.status == "started":
-                turn.attempts[key] = replace(attempt, status="unknown")
-        for key, call in turn.calls.items():
-            if call.status == "running":
-                turn.calls[key] = replace(call, status="unknown")
+    async def cancel(self, chat_id: UUID, owner: Owner) -> bool:
+        """See `Journal.cancel`."""
+        chat = self._find(chat_id, owner)
+        if chat.active is None:
+            return False
+        turn = chat.turns[chat.active]
+        turn.interrupt()
+        turn.state = replace(turn.state, status="cancelled", reason="cancelled", error_type="Cancelled")
+        chat.fence += 1
+        chat.release()
+        self._touch(chat)
+        return True
 
     async def renew(self, holds: Sequence[Hold]) -> frozenset[UUID]:
         """See `Journal.renew`."""
@@ -232,27 +249,34 @@ class MemoryJournal:
                 chat.lease_until = self._clock.monotonic() + hold.lease
         return frozenset(lost)
 
+    # ── outside a turn ────────────────────────────────────────────────────────────────────────────────────────────
+
     async def update(self, head: ChatHead) -> ChatHead:
         """See `Journal.update`."""
         chat = self._find(head.id, head.owner)
-        chat.head = replace(head, version=chat.head.version + 1)
+        chat.head = replace(head, version=chat.head.version + 1, created_at=chat.head.created_at)
+        self._touch(chat)
         return chat.head
 
     async def append(self, head: ChatHead, fence: int, messages: Sequence[tuple[UUID, Message]]) -> Snapshot:
         """See `Journal.append`."""
         chat = self._find(head.id, head.owner)
-        self._refuse_busy(chat)
+        if chat.active is not None:
+            raise self._busy(chat)
         if chat.fence != fence:
             raise Outdated
         chat.fence += 1
-        chat.step += 1
-        chat.messages.extend(messages)
+        chat.messages.extend(_placed(messages, len(chat.messages)))
+        self._touch(chat)
         return self._snapshot(chat)
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def history(
         self, chat_id: UUID, owner: Owner, *, limit: int, before: int | None = None, after: int | None = None
     ) -> tuple[Message, ...]:
         """See `Journal.history`."""
+        _check_limit(limit)
         chat = self._find(chat_id, owner)
         page = [
             message
@@ -261,11 +285,69 @@ class MemoryJournal:
         ]
         return tuple(page[-limit:] if before is not None and after is None else page[:limit])
 
+    async def summaries(
+        self,
+        owner: Owner,
+        *,
+        metadata: Mapping[str, JsonValue] | None = None,
+        limit: int = 50,
+        after: str | None = None,
+    ) -> Page[ChatSummary]:
+        """See `Journal.summaries`; a cursor is the id of the last chat of a page."""
+        _check_limit(limit)
+        chats = sorted(self._chats.values(), key=lambda c: (self._summary(c).created_at, c.head.id), reverse=True)
+        if after is not None:
+            known = [str(chat.head.id) for chat in chats]
+            if after not in known:
+                msg = "after= is not a page's cursor; pass the `next` of the page before, unchanged"
+                raise ConfigurationError(msg)
+            chats = chats[known.index(after) + 1 :]
+        wanted = metadata or {}
+        items = [
+            self._summary(chat)
+            for chat in chats
+            if (owner is ANY_OWNER or chat.head.owner == owner)
+            and all(_same(chat.head.metadata.get(name, _MISSING), value) for name, value in wanted.items())
+        ]
+        page = tuple(items[:limit])
+        return Page(items=page, next=str(page[-1].id) if len(items) > limit else None)
+
+    def _summary(self, chat: RememberedChat) -> ChatSummary:
+        head = chat.head
+        return ChatSummary(
+            id=head.id,
+            owner=head.owner,
+            title=head.title,
+            provider=head.provider,
+            model=head.model,
+            metadata=MappingProxyType(dict(head.metadata)),
+            message_count=len(chat.messages),
+            running=chat.active is not None and not self._expired(chat),
+            created_at=head.created_at or moment(0),
+            updated_at=head.updated_at or moment(0),
+        )
+
+    async def interrupted(self, *, limit: int) -> tuple[InterruptedTurn, ...]:
+        """See `Journal.interrupted`."""
+        _check_limit(limit)
+        expired = [chat for chat in self._chats.values() if chat.active is not None and self._expired(chat)]
+        return tuple(
+            InterruptedTurn(
+                chat_id=chat.head.id,
+                owner=chat.head.owner,
+                turn_id=turn_id,
+                takeovers=chat.turns[turn_id].state.takeovers,
+                lease_until=moment(chat.lease_until),
+            )
+            for chat in sorted(expired, key=lambda c: (c.lease_until, c.head.id))[:limit]
+            if (turn_id := chat.active) is not None
+        )
+
     async def turn(self, chat_id: UUID, owner: Owner, turn_id: UUID) -> TurnState:
         """See `Journal.turn`."""
         chat = self._find(chat_id, owner)
         if turn_id not in chat.turns:
-            msg = f"chat {chat_id} has no turn {turn_id}; check the id"
+            msg = f"there is no turn {turn_id} in a chat {chat_id} of this owner; check the ids and the owner"
             raise ChatNotFoundError(msg)
         return chat.turns[turn_id].view(chat.lease_until, self._clock.monotonic())
 
@@ -283,54 +365,43 @@ class MemoryJournal:
             cost=cost,
         )
 
-    def _apply(self, chat: _Chat, turn: _Turn, entries: Sequence[Entry]) -> None:
-        for entry in entries:
-            match entry:
-                case MessageAdded():
-                    if entry.message.position != len(chat.messages):
-                        msg = f"position {entry.message.position} is not the next one, {len(chat.messages)}"
-                        raise ValueError(msg)
-                    chat.messages.append((entry.id, entry.message))
-                case AttemptOpened():
-                    turn.attempts[entry.id] = AttemptState(
-                        id=entry.id, status="started", attempt=entry.attempt, provider=entry.provider
-                    )
-                case AttemptClosed():
-                    turn.attempts[entry.id] = replace(
-                        turn.attempts[entry.id],
-                        status=entry.status,
-                        request_id=entry.request_id,
-                        message_id=entry.message_id,
-                        model=entry.model,
-                        usage=entry.usage,
-                        cost=entry.cost.total,
-                    )
-                case CallOpened():
-                    turn.calls[entry.id] = CallState(
-                        id=entry.id,
-                        message_id=entry.message_id,
-                        position=entry.position,
-                        call=entry.call,
-                        status=entry.status,
-                        attempts=1 if entry.status == "running" else 0,
-                    )
-                case CallStarted():
-                    call = turn.calls[entry.id]
-                    turn.calls[entry.id] = replace(call, status="running", attempts=call.attempts + 1)
-                case CallFinished():
-                    turn.calls[entry.id] = replace(
-                        turn.calls[entry.id], status=entry.status, result=entry.result, error=entry.error
-                    )
-                case CallAnswered():
-                    turn.calls[entry.id] = replace(turn.calls[entry.id], answered=True)
-                case TurnEnded():
-                    turn.state = replace(
-                        turn.state,
-                        status=entry.status,
-                        reason=entry.reason,
-                        error_type=entry.error_type,
-                        error_message=entry.error_message,
-                    )
-                    chat.active, chat.worker = None, None
-                case _:
-                    assert_never(entry)
+
+_STOPPED: Final = "its worker stopped, and a new turn was begun"
+
+
+def _placed(messages: Sequence[tuple[UUID, Message]], first: int) -> list[tuple[UUID, Message]]:
+    return [(key, replace(message, position=position)) for position, (key, message) in enumerate(messages, first)]
+
+
+def _first_position(entries: Sequence[Entry]) -> int | None:
+    """Where the messages among entries begin; they have to follow each other."""
+    positions = [entry.message.position for entry in entries if isinstance(entry, MessageAdded)]
+    if not positions:
+        return None
+    first = positions[0]
+    if first is None or positions != list(range(first, first + len(positions))):
+        msg = f"positions {positions} of the messages of one point do not follow each other"
+        raise ValueError(msg)
+    return first
+
+
+def _refuse_closed(last: RememberedTurn | None, closing: Sequence[Entry]) -> None:
+    """The last turn's calls have to be as open as the caller believes."""
+    finished = [entry.id for entry in closing if isinstance(entry, CallFinished)]
+    if last is None or any(key not in last.calls or last.calls[key].status not in OPEN_CALLS for key in finished):
+        raise Outdated
+
+
+def _same(left: object, right: object) -> bool:
+    """Equal as JSON: ``1``, ``1.0`` and ``true`` differ."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(left[name], right[name]) for name in left)
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(_same(*pair) for pair in zip(left, right, strict=True))
+    return type(left) is type(right) and left == right
+
+
+def _check_limit(limit: int) -> None:
+    if limit < 1:
+        msg = f"limit={limit} leaves no room on a page; give 1 or more"
+        raise ConfigurationError(msg)

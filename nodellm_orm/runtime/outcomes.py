@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import traceback
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,19 @@ if TYPE_CHECKING:
     from nodellm_orm.ports.journal import CallStatus
 
 _SECRET = re.compile(
-    r"(?i:\b(?:bearer|basic)\s+)\S+"
-    r"|\b(?:sk|pk|rk|xai|gsk|ghp|AKIA|AIza)[-_A-Za-z0-9]{12,}"
-    r"|(?i:\b(?:api[-_]?key|token|secret|password|passwd|authorization)\b[\"']?\s*[:=]\s*)\S+"
-    r"|(?<=://)[^/\s@]*:[^/\s@]*(?=@)"
+    # A header or a setting by its name, quoted or not: Authorization: Bearer …, "api_key": "…", DB_PASSWORD=…
+    r"(?P<name>(?i:(?<![A-Za-z0-9])(?:api[-_]?key|token|secret|password|passwd|pwd|authorization|cookie)"
+    r"(?:[-_](?:key|id|value))?[\"']?\s*[:=]\s*))"
+    r"(?:(?i:[\"']?(?:bearer|basic|token)\s+)\S+|\"[^\"]*\"|'[^']*'|[^\s&,;]+)"
+    r"|(?P<scheme>(?i:\b(?:bearer|basic)\s+))\S+"
+    # Keys that tell by their beginning what they are.
+    r"|\b(?:sk|pk|rk|xai|gsk|ghp|gho|ghs|github_pat|xox[abp]|hf|r8)[-_][-_A-Za-z0-9]{12,}"
+    r"|\bA(?:KIA|SIA)[A-Z0-9]{12,}|\bAIza[-_A-Za-z0-9]{12,}|\beyJ[-_A-Za-z0-9]{8,}\.[-_.A-Za-z0-9]{8,}"
+    # What stands before the host of a URL.
+    r"|(?<=://)[^/\s]+(?=@)"
 )
+_READ_CHARS = 200_000
+"""More of a message is not looked at: it may be a tool's whole input."""
 _MESSAGE_CHARS = 500
 _ERROR_CHARS = 4000
 _FRAMES = 6
@@ -74,7 +83,7 @@ def returned(value: object, limit: int) -> Conclusion:
     try:
         content = encode(value)
     except ResultError as error:
-        return Conclusion(outcome=failed(f"The tool ran, but {redacted(str(error))}."))
+        return Conclusion(outcome=failed(truncate(f"The tool ran, but {redacted(str(error)[:_READ_CHARS])}.", limit)))
     return Conclusion(outcome=ToolOutcome(status="succeeded", content=truncate(content, limit), is_error=False))
 
 
@@ -85,7 +94,7 @@ def _halted(halt: ToolHalt, limit: int) -> ToolOutcome:
         content = "" if halt.value is None else truncate(encode(halt.value), limit)
     except ResultError as problem:
         content = f"(a {type(halt.value).__name__} that has no JSON form)"
-        error = redacted(str(problem))
+        error = redacted(str(problem)[:_READ_CHARS])
     return ToolOutcome(status="halted", content=content, is_error=False, error=error, value=halt.value)
 
 
@@ -105,7 +114,7 @@ def raised(error: BaseException, limit: int) -> Conclusion:
             return Conclusion(fatal=leaf)
     for leaf in leaves:
         if isinstance(leaf, ToolError) and leaf.fatal:
-            return Conclusion(outcome=failed(_told([leaf]), summary(error)), fatal=leaf)
+            return Conclusion(outcome=failed(truncate(_told([leaf]), limit), summary(error)), fatal=leaf)
     for leaf in leaves:
         if isinstance(leaf, ToolHalt):
             return Conclusion(outcome=_halted(leaf, limit))
@@ -113,26 +122,36 @@ def raised(error: BaseException, limit: int) -> Conclusion:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+    """In order, and without recursion: a group may lie in a group a thousand times."""
+    waiting = [error]
+    while waiting:
+        current = waiting.pop()
+        if isinstance(current, BaseExceptionGroup):
+            waiting += reversed(current.exceptions)
+        else:
+            yield current
 
 
 def _told(leaves: list[BaseException]) -> str:
     """For the model: a `ToolError` in its own words, the rest by class and first line of the message."""
-    return "; ".join(redacted(str(leaf)) if isinstance(leaf, ToolError) else _line(leaf) for leaf in leaves[:_FRAMES])
+    told = [_words(leaf) if isinstance(leaf, ToolError) else _line(leaf) for leaf in leaves[:_FRAMES]]
+    return "; ".join([*told, f"and {len(leaves) - _FRAMES} more"] if len(leaves) > _FRAMES else told)
+
+
+def _words(error: ToolError) -> str:
+    text = str(error)[:_READ_CHARS]
+    return redacted(text) if text.strip() else type(error).__name__
 
 
 def _line(error: BaseException) -> str:
     try:
-        lines = str(error).strip().splitlines()
+        lines = str(error)[:_READ_CHARS].strip().splitlines()
     except Exception as broken:  # noqa: BLE001 — a boundary: __str__ of a foreign exception may raise anything
         lines = [f"(its message cannot be read: {type(broken).__name__})"]
-    first = "".join(c if c.isprintable() else " " for c in lines[0]) if lines else ""
+    # Redacted before it is cut: half a key does not look like one.
+    first = redacted("".join(c if c.isprintable() else " " for c in lines[0])) if lines else ""
     shown = first if len(first) <= _MESSAGE_CHARS else f"{first[:_MESSAGE_CHARS]}…"
-    return redacted(f"{type(error).__name__}: {shown}" if shown else type(error).__name__)
+    return f"{type(error).__name__}: {shown}" if shown else type(error).__name__
 
 
 def summary(error: BaseException) -> str:
@@ -148,13 +167,19 @@ def summary(error: BaseException) -> str:
         seen.add(id(current))
         told.append(f"{'caused by ' if told else ''}{_line(current)}")
         if isinstance(current, BaseExceptionGroup):
-            told += [f"  holds {_line(leaf)}" for leaf in _leaves(current)]
+            told += [f"  holds {_line(leaf)}" for leaf in islice(_leaves(current), _FRAMES)]
         frames = traceback.extract_tb(current.__traceback__)[-_FRAMES:]
         told += [f"  at {PurePath(frame.filename).name}:{frame.lineno} in {frame.name}" for frame in frames]
-        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+        context = None if current.__suppress_context__ else current.__context__
+        current = current.__cause__ if current.__cause__ is not None else context
     return truncate("\n".join(told), _ERROR_CHARS)
 
 
 def redacted(text: str) -> str:
-    """The text without what looks like a key, a token or the password in a URL."""
-    return _SECRET.sub("[redacted]", text)
+    """The text without what looks like a key, a token or the password in a URL.
+
+    Example:
+        >>> redacted("GET https://me:pw@host failed with api_key=abc")
+        'GET https://[redacted]@host failed with api_key=[redacted]'
+    """
+    return _SECRET.sub(lambda found: f"{found['name'] or found['scheme'] or ''}[redacted]", text)

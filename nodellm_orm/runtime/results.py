@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from pathlib import PurePath
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from pydantic_core import to_jsonable_python
 
 from nodellm_orm.domain.jsontext import MAX_DEPTH, dumps
@@ -36,7 +38,8 @@ def encode(value: object) -> str:
 
     Raises:
         ResultError: for NaN and Infinity, a value that contains itself or is nested too deeply, bytes that
-            are not UTF-8, generators, coroutines, and objects that neither JSON nor pydantic knows.
+            are not UTF-8, keys that JSON cannot tell apart, generators, coroutines, and objects that neither
+            JSON nor pydantic knows.
 
     Example:
         >>> encode({"b": {3, 1}, "a": None})
@@ -64,7 +67,7 @@ def truncate(text: str, limit: int) -> str:
     if len(text) <= limit:
         return text
     mark = f"\n[truncated: only the beginning of {len(text)} characters is shown]"
-    return text[: max(0, limit - len(mark))] + mark
+    return (text[: max(0, limit - len(mark))] + mark)[:limit]
 
 
 def _plain(value: object, above: tuple[int, ...]) -> object:
@@ -89,16 +92,26 @@ def _opened(value: object, above: tuple[int, ...]) -> object:
         case BaseModel():
             return _model(value)
         case Mapping():
-            return {_key(key): _plain(item, above) for key, item in value.items()}
+            return _members(value, above)
         case list() | tuple() | deque():
             return [_plain(item, above) for item in value]
         case AbstractSet():
             return sorted((_plain(item, above) for item in value), key=_order)
         case _ if is_dataclass(value) and not isinstance(value, type):
-            return {f.name: _plain(getattr(value, f.name), above) for f in fields(value)}
+            return {name: _plain(item, above) for name, item in _attributes(value).items()}
+        case PurePath():
+            return str(value)
         case _:
             _refuse_unfinished(value)
             return to_jsonable_python(value)
+
+
+def _members(value: Mapping[object, object], above: tuple[int, ...]) -> dict[str, object]:
+    plain = {_key(key): _plain(item, above) for key, item in value.items()}
+    if len(plain) < len(value):
+        msg = "it returned a mapping of which two keys are the same in JSON, such as 1 and '1'"
+        raise ResultError(msg)
+    return plain
 
 
 def _finite(value: float) -> float:
@@ -134,17 +147,33 @@ def _order(plain: object) -> tuple[int, float, str]:
 
 def _model(value: BaseModel) -> object:
     """A model by its own serialisers; only the order of sets in it is ours."""
-    written = value.model_dump(mode="json", by_alias=True, warnings=False)
-    return _settled(value.model_dump(mode="python", by_alias=True, warnings=False), written)
+    return settled(value, value.model_dump(mode="json", by_alias=True, warnings=False))
 
 
-def _settled(source: object, written: object) -> object:
-    """Sort the lists that were sets, by walking the value beside its JSON form."""
-    if isinstance(source, Mapping) and isinstance(written, dict) and len(source) == len(written):
+def settled(source: object, written: object) -> object:
+    """The JSON form of a value with the lists that were sets sorted, so that it is the same in every process.
+
+    Args:
+        source: the value.
+        written: what pydantic wrote for it; where its shape is another one, it stays as it is.
+    """
+    if isinstance(source, RootModel):
+        return settled(source.root, written)
+    if isinstance(written, dict) and (isinstance(source, BaseModel) or is_dataclass(source)):
+        inside = _attributes(source)
+        return {key: settled(inside.get(key), item) for key, item in written.items()}
+    if isinstance(written, dict) and isinstance(source, Mapping) and len(source) == len(written):
         pairs = zip(source.values(), written.items(), strict=True)
-        return {key: _settled(inner, item) for inner, (key, item) in pairs}
-    if isinstance(source, AbstractSet) and isinstance(written, list):
-        return sorted(written, key=_order)
-    if isinstance(source, Sequence) and isinstance(written, list) and len(source) == len(written):
-        return [_settled(inner, item) for inner, item in zip(source, written, strict=True)]
+        return {key: settled(inner, item) for inner, (key, item) in pairs}
+    if isinstance(written, list) and isinstance(source, Sequence | AbstractSet) and len(source) == len(written):
+        items = [settled(inner, item) for inner, item in zip(source, written, strict=True)]
+        return sorted(items, key=_order) if isinstance(source, AbstractSet) else items
     return written
+
+
+def _attributes(value: Any) -> dict[str, object]:
+    """The attributes of a model or a dataclass under the names they are written with."""
+    if not isinstance(value, BaseModel):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    named = {info.serialization_alias or name: name for name, info in type(value).model_fields.items()}
+    return {key: getattr(value, name) for key, name in named.items()} | (value.model_extra or {})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from nodellm_orm.errors import ProviderConnectionError, ProviderTimeoutError, StreamInterruptedError
+from nodellm_orm.errors import ProviderConnectionError, ProviderTimeoutError, QuotaExceededError, StreamInterruptedError
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.policies import RetryPolicy
@@ -29,7 +30,7 @@ def delay_before_next(
     A delay that the provider itself names is kept exactly; one longer than ``policy.longest_wait`` is an error now
     rather than a silent sleep.
     """
-    if delivered or not error.retryable or attempt >= policy.max_attempts:
+    if delivered or not error.retryable or attempt >= policy.max_attempts or isinstance(error, QuotaExceededError):
         return None
     if (
         error.status is not None
@@ -38,7 +39,7 @@ def delay_before_next(
         and not isinstance(error, _WITHOUT_ANSWER)
     ):
         return None
-    if error.retry_after is not None:
-        return error.retry_after if error.retry_after <= policy.longest_wait else None
+    if error.retry_after is not None and not math.isnan(error.retry_after):
+        return max(0.0, error.retry_after) if error.retry_after <= policy.longest_wait else None
     ceiling: float = min(policy.max_ms, policy.base_ms * 2 ** (attempt - 1)) / 1000
     return ceiling * chance if policy.jitter else ceiling

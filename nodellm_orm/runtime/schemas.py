@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pydantic.json_schema import GenerateJsonSchema
+
+from nodellm_orm.runtime.results import settled
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -23,12 +25,17 @@ _SINGLE = frozenset({"items", "contains", "propertyNames", "not", "if", "then", 
 _SAYS_WHAT = frozenset({"type", "enum", "const", "anyOf", "$ref"})
 _SHOWN_ERRORS = 8
 _SHOWN_INPUT = 60
+_SHOWN_MESSAGE = 300
 
 
 class _Generator(GenerateJsonSchema):
-    """Defaults that JSON cannot hold are left out of the schema without a warning; they still apply."""
+    """The same text in every process; defaults that JSON cannot hold are left out without a warning, and apply."""
 
     ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 — declared so by its base
+
+    def encode_default(self, dft: Any) -> Any:
+        """A default as JSON; the order of a set is settled."""
+        return settled(dft, super().encode_default(dft))
 
 
 def schema_of(source: type[BaseModel] | TypeAdapter[object]) -> Schema:
@@ -53,14 +60,12 @@ def _untitled(node: Schema) -> Schema:
 
 def _with_root(schema: Schema) -> Schema:
     """A recursive type is a reference at its root; providers want the object itself there."""
-    reference, definitions = schema.get("$ref"), schema.get("$defs")
-    if not isinstance(reference, str) or not isinstance(definitions, dict):
-        return schema
-    target = definitions.get(reference.removeprefix("#/$defs/"))
-    if not isinstance(target, dict):
-        return schema
-    rest = {key: value for key, value in schema.items() if key != "$ref"}
-    return {**target, **rest}
+    match schema:
+        case {"$ref": str(reference), "$defs": dict(definitions)}:
+            rest = {key: value for key, value in schema.items() if key != "$ref"}
+            return {**definitions[reference.removeprefix("#/$defs/")], **rest}
+        case _:
+            return schema
 
 
 def rewrite(schema: Schema, change: Callable[[Schema], Schema]) -> Schema:
@@ -149,12 +154,19 @@ def explain(error: ValidationError) -> str:
         place = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem["loc"]).lstrip(".")
         given = problem["input"]
         shown = f" (got {_brief(given)})" if isinstance(given, str | int | float | None) else ""
-        told.append(f"{place or 'the whole'}: {problem['msg']}{shown if problem['type'] != 'json_invalid' else ''}")
+        where, what = _on_one_line(place, _SHOWN_INPUT) or "the whole", _on_one_line(problem["msg"], _SHOWN_MESSAGE)
+        told.append(f"{where}: {what}{shown if problem['type'] != 'json_invalid' else ''}")
     if len(problems) > _SHOWN_ERRORS:
         told.append(f"and {len(problems) - _SHOWN_ERRORS} more")
     return "; ".join(told)
 
 
 def _brief(value: object) -> str:
-    text = ascii(value) if isinstance(value, str) else str(value)
-    return text if len(text) <= _SHOWN_INPUT else f"{text[:_SHOWN_INPUT]}…"
+    # Whoever sent it may have sent megabytes.
+    text = ascii(value[: _SHOWN_INPUT + 1]) if isinstance(value, str) else repr(value)
+    return _on_one_line(text, _SHOWN_INPUT)
+
+
+def _on_one_line(text: str, limit: int) -> str:
+    shown = "".join(c if c.isprintable() else " " for c in text[: limit + 1])
+    return shown if len(shown) <= limit else f"{shown[:limit]}…"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticUserError
+from pydantic_core import SchemaError
 
 from nodellm_orm.domain.jsontext import JsonText, JsonTextError, dumps, loads
 from nodellm_orm.errors import ConfigurationError, SchemaValidationError
 from nodellm_orm.runtime.schemas import Schema, close, explain, schema_of
 
-_FENCED = re.compile(r"```[ \t]*[\w+-]*[ \t]*\r?\n(?P<body>.*?)\r?\n?[ \t]*```", re.DOTALL)
+_FENCE = "```"
+_LANGUAGE = re.compile(r"\s*[\w+-]*\s*")
 _WRAPPED = "value"
 _DEFAULT_NAME = "answer"
 _NAME_CHARS = 64
@@ -66,7 +68,7 @@ class StructuredSchema:
             raise ConfigurationError(msg)
         try:
             return _of_type(source)
-        except (PydanticUserError, TypeError, NameError, JsonTextError) as error:
+        except (PydanticUserError, SchemaError, TypeError, NameError, JsonTextError) as error:
             msg = f"schema={source!r:.100} cannot be described in JSON Schema: {error}"
             raise ConfigurationError(msg) from error
 
@@ -95,8 +97,9 @@ class StructuredSchema:
         except ValidationError as error:
             msg = f"the answer does not fit {self.name}: {explain(error)}; ask again, or read error.text"
             raise SchemaValidationError(msg, text=text) from error
-        except ValueError as error:
-            msg = f"the answer does not fit {self.name}: {error}; ask again, or read error.text"
+        except Exception as error:  # a boundary: validators and constructors are the author's code
+            problem = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            msg = f"the answer does not fit {self.name}: {problem}; ask again, or read error.text"
             raise SchemaValidationError(msg, text=text) from error
 
 
@@ -134,7 +137,7 @@ def _of_schema(source: Mapping[Any, Any]) -> StructuredSchema:
     except JsonTextError as error:
         msg = f"the JSON Schema of the answer is not JSON: {error}"
         raise ConfigurationError(msg) from error
-    schema: Schema = dict(copied) if isinstance(copied, dict) else {}
+    schema = cast(Schema, copied)
     title = schema.get("title")
     name = title if isinstance(title, str) else _DEFAULT_NAME
     if schema.get("type") == "object" or "properties" in schema:
@@ -164,6 +167,8 @@ def _made(name: str, schema: Schema, read: Callable[[JsonText], object]) -> Stru
 
 
 def _unfenced(text: str) -> str:
+    """The text without a code fence around it; in time proportional to its length, whatever it holds."""
     stripped = text.strip().removeprefix("\ufeff").strip()
-    fenced = _FENCED.fullmatch(stripped)
-    return fenced["body"].strip() if fenced else stripped
+    first, _, rest = stripped.partition("\n")
+    fenced = first.startswith(_FENCE) and _LANGUAGE.fullmatch(first[len(_FENCE) :]) and rest.endswith(_FENCE)
+    return rest[: -len(_FENCE)].strip() if fenced else stripped

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.errors import PydanticUserError
 
-from nodellm_orm.domain.jsontext import JsonTextError, dumps
+from nodellm_orm.domain.jsontext import JsonTextError, dumps, encode
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.runtime import docstrings
 from nodellm_orm.runtime.schemas import schema_of
@@ -149,7 +149,7 @@ class Tool:
         Raises:
             ValidationError: when they do not fit `Args`.
         """
-        return self.Args.model_validate_json(arguments)
+        return self.Args.model_validate_json(encode(arguments))
 
     def invoke(self, args: BaseModel, context: ToolContext) -> object:
         """Call `run` with as much as it takes; for an asynchronous tool the outcome is to be awaited."""
@@ -170,7 +170,7 @@ def _states(cls: type[Tool], attribute: str) -> bool:
 
 
 def _own_docstring(cls: type[Tool]) -> str | None:
-    documented = (base.__doc__ for base in cls.__mro__ if base not in Tool.__mro__)
+    documented = (base.__doc__ for base in cls.__mro__ if issubclass(base, Tool) and base is not Tool)
     return next((text for text in documented if text), None)
 
 
@@ -182,8 +182,11 @@ def _snake_case(name: str) -> str:
 def _parameters(model: type[BaseModel]) -> JsonText:
     try:
         schema = schema_of(model)
-        schema.setdefault("properties", {})
-        return dumps(schema)
+        text = dumps({**schema, "properties": schema.get("properties", {})})
     except (PydanticUserError, JsonTextError) as error:
         msg = f"the arguments {model.__name__} have no JSON Schema: {error}; change the types of the fields"
         raise ConfigurationError(msg) from error
+    if schema.get("type") != "object":
+        msg = f"the arguments {model.__name__} are not an object; make them a field of a BaseModel, not a RootModel"
+        raise ConfigurationError(msg)
+    return text

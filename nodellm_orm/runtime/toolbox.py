@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from nodellm_orm.runtime.tools import Tool, ToolContext, ToolSource
 
 __all__ = ["PlannedCall", "ToolOutcome", "Toolbox"]
-
-Q = ParamSpec("Q")
 
 log = logging.getLogger("nodellm_orm")
 
@@ -66,6 +64,9 @@ class Toolbox:
         ConfigurationError: for what is not a tool, illegal or repeated names, limits that are not positive.
 
     Example:
+        >>> def get_weather(city: str) -> str:
+        ...     "Current weather."
+        ...     return f"sunny in {city}"
         >>> box = Toolbox([get_weather], timeout=30)
         >>> [spec.name for spec in box.specs]
         ['get_weather']
@@ -155,7 +156,7 @@ class Toolbox:
             problem = f"The arguments of {tool.name} do not fit, and it was not run: {explain(error)}."
         except BaseException as error:  # noqa: BLE001 — a boundary: validators in a tool's Args are its author's code
             return outcomes.raised(error, self._max_result_chars)
-        return Conclusion(outcome=failed(problem))
+        return Conclusion(outcome=failed(results.truncate(problem, self._max_result_chars)))
 
     def _unknown(self, name: str) -> str:
         shown = ascii(name if len(name) <= _SHOWN_CHARS else f"{name[:_SHOWN_CHARS]}...")
@@ -276,12 +277,21 @@ class _Round:
         if isinstance(prepared, Conclusion):
             return prepared
         if self._started is not None:
-            await self._tell(self._started, planned)
+            async with self._one_at_a_time:
+                await self._tell(self._started(planned))
         return await self._toolbox.execute(*prepared, planned.context)
 
     async def _report(self, planned: PlannedCall, conclusion: Conclusion) -> None:
-        if conclusion.outcome is not None:
-            await self._tell(self._finished, planned, conclusion.outcome)
+        try:
+            await self._one_at_a_time.acquire()
+        except asyncio.CancelledError:
+            self._ended.put_nowait((planned, conclusion))  # it has not been reported: it is one of the rest
+            raise
+        try:
+            if conclusion.outcome is not None:
+                await self._tell(self._finished(planned, conclusion.outcome))
+        finally:
+            self._one_at_a_time.release()
         if conclusion.fatal is not None:
             raise conclusion.fatal
 
@@ -289,20 +299,17 @@ class _Round:
         """What ended while the round was being stopped has happened all the same."""
         while not self._reporting_failed and not self._ended.empty():
             planned, conclusion = self._ended.get_nowait()
-            if conclusion.outcome is None:
-                continue
             try:
-                await self._tell(self._finished, planned, conclusion.outcome)
+                await self._report(planned, Conclusion(outcome=conclusion.outcome))
             except Exception as error:  # noqa: BLE001 — the error that stops the round goes on, not this one
                 log.warning("the result of %s could not be reported: %s", planned.call.name, error)
 
-    async def _tell(self, callback: Callable[Q, Awaitable[None]], *args: Q.args, **kwargs: Q.kwargs) -> None:
-        """Await a callback, one at a time."""
-        async with self._one_at_a_time:
-            try:
-                await callback(*args, **kwargs)
-            except asyncio.CancelledError:
-                raise
-            except BaseException:
-                self._reporting_failed = True
-                raise
+    async def _tell(self, callback: Awaitable[None]) -> None:
+        """Await a callback, and remember when one failed: whatever it reports to is in no state to be told more."""
+        try:
+            await callback
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            self._reporting_failed = True
+            raise

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from types import MethodType
 from typing import TypeAlias
 
 from pydantic import BaseModel
@@ -81,6 +82,8 @@ def _made(source: ToolSource) -> Tool:
         return source
     if isinstance(source, type):
         return _instance(source)
+    if isinstance(source, MethodType) and isinstance(source.__func__, FunctionTool):
+        return source.__func__.__get__(source.__self__)  # a decorated class method is bound around the tool
     if callable(source):
         return FunctionTool(source)
     msg = f"{source!r} is not a tool; give a function, a Tool class or a Tool instance"

@@ -3,9 +3,11 @@ r"""What a `LoopbackServer` does with a request: answers written as steps, down 
 An answer is a sequence of steps. The builders write well-formed ones; `cut`, `slowly` and raw steps spoil them.
 
 Example:
+    >>> import asyncio
     >>> gate = asyncio.Event()
-    >>> sse_answer([b"data: one\n\n", Hold(gate), b"data: two\n\n"])
-    >>> cut(json_answer({"ok": True}), after=120, then=Reset())
+    >>> held = sse_answer([b"data: one\n\n", Hold(gate), b"data: two\n\n"])
+    >>> cut(json_answer({"ok": True}), after=15, then=Reset())
+    (Send(data=b'HTTP/1.1 200 OK', times=1), Reset())
 """
 
 from __future__ import annotations

@@ -1,16 +1,17 @@
 """Bodies that providers answer with, made from a few words: the same arguments always give the same bytes.
 
 Example:
-    >>> json_answer(openai_chat_body("It is 21 °C."))
-    >>> sse_answer(anthropic_stream(tool_calls=[FakeCall("get_weather", {"city": "Paris"})]))
+    >>> from nodellm_orm.testing import json_answer, sse_answer
+    >>> spoken = json_answer(openai_chat_body("It is 21 °C."))
+    >>> called = sse_answer(anthropic_stream(tool_calls=[FakeCall("get_weather", {"city": "Paris"})]))
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from nodellm_orm.domain.jsontext import dumps, encode, loads
+from nodellm_orm.domain.jsontext import dumps, encode, loads_verbatim
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -181,7 +182,12 @@ def anthropic_body(
     if text is not None:
         content.append({"type": "text", "text": text})
     content += [
-        {"type": "tool_use", "id": call.id or f"toolu_{index}", "name": call.name, "input": loads(call.text)}
+        {
+            "type": "tool_use",
+            "id": call.id or f"toolu_{index}",
+            "name": call.name,
+            "input": cast("JsonValue", loads_verbatim(call.text)),
+        }
         for index, call in enumerate(tool_calls)
     ]
     body = _anthropic_message(id, model, usage, cache_read, cache_write)

@@ -67,7 +67,8 @@ class LoopbackServer:
         ssl: a server-side context makes it speak TLS.
 
     Raises:
-        Exception: on leaving the block, the first error of the handler, so that it cannot go unnoticed.
+        Exception: on leaving the block, the first error of the handler, so that it cannot go unnoticed; a
+            `ValueError` for bytes that are not an HTTP/1.1 request.
     """
 
     def __init__(self, script: Handler | Iterable[Answer] = (), *, ssl: ssl.SSLContext | None = None) -> None:
@@ -88,7 +89,7 @@ class LoopbackServer:
     @property
     def port(self) -> int:
         """The port it listens on."""
-        if self._server is None:
+        if self._server is None or not self._server.sockets:
             msg = "the loopback server listens only inside its `async with` block"
             raise RuntimeError(msg)
         address: tuple[str, int] = self._server.sockets[0].getsockname()
@@ -160,6 +161,8 @@ class LoopbackServer:
                     break
         except OSError:
             pass  # The client broke the connection off between two requests: its right.
+        except ValueError as error:
+            self._failures.append(error)
         except asyncio.CancelledError:
             writer.transport.abort()  # The server is being left; its block waits for this task.
         finally:
@@ -249,7 +252,10 @@ class _Line:
         if raw is None:
             return None
         request_line, *lines = raw[: -len(_END_OF_HEAD)].decode("latin-1").split("\r\n")
-        method, path, _ = request_line.split(" ", 2)
+        method, path, version = [*request_line.split(" ", 2), "", ""][:3]
+        if not version.startswith("HTTP/1."):
+            msg = f"the loopback server was sent {raw[:80]!r}, which is not an HTTP/1.1 request"
+            raise ValueError(msg)
         pairs = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
         headers: dict[str, str] = {}
         for name, value in pairs:
@@ -285,6 +291,8 @@ class _Line:
                         break
                     self._writer.write(data)
                     await self._writer.drain()
+                    if times > 1:
+                        await asyncio.sleep(0)  # Draining waits for a full socket only; a flood must let others run.
             case Hold(gate=gate):
                 await self._while_connected(gate.wait())
             case Pause(seconds=seconds):
