@@ -1,1 +1,48 @@
 """The Anthropic Messages format."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from nodellm_orm.wire.anthropic.parse import failure, parse, request_id
+from nodellm_orm.wire.anthropic.render import dropped, render
+from nodellm_orm.wire.anthropic.stream import AnthropicStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nodellm_orm.domain.messages import Completion
+    from nodellm_orm.domain.profile import ModelProfile
+    from nodellm_orm.errors import ProviderError
+    from nodellm_orm.ports.transport import WireRequest
+    from nodellm_orm.ports.wire import ModelRequest, RenderCache, StreamParser
+
+
+class Anthropic:
+    """The wire format of Claude, and of the servers that speak its protocol; see `ports.wire.WireFormat`."""
+
+    name = "anthropic"
+
+    def render(self, request: ModelRequest, cache: RenderCache | None = None) -> WireRequest:
+        """See `WireFormat.render`."""
+        return render(request, cache)
+
+    def dropped(self, request: ModelRequest) -> tuple[str, ...]:
+        """See `WireFormat.dropped`."""
+        return dropped(request)
+
+    def parse(self, body: bytes) -> Completion:
+        """See `WireFormat.parse`."""
+        return parse(body)
+
+    def stream(self, profile: ModelProfile) -> StreamParser:
+        """See `WireFormat.stream`."""
+        return AnthropicStream(profile)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """See `WireFormat.failure`."""
+        return failure(status, headers, body)
+
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        """See `WireFormat.request_id`."""
+        return request_id(headers)

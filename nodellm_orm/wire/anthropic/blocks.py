@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from itertools import groupby, takewhile
+from itertools import takewhile
 from typing import TYPE_CHECKING, Final, assert_never
 
-from nodellm_orm.domain.jsontext import JsonTextError, Pairs, RawJson, dumps, encode, loads, loads_verbatim
+from nodellm_orm.domain.jsontext import JsonTextError, Pairs, RawJson, dumps, encode, loads_verbatim
 from nodellm_orm.domain.parts import (
     OpaquePart,
     RefusalPart,
@@ -16,36 +16,23 @@ from nodellm_orm.domain.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from nodellm_orm.wire.anthropic.values import object_of, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     from nodellm_orm.domain.jsontext import JsonText
     from nodellm_orm.domain.messages import Message, Origin
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.ports.wire import RenderCache
 
-_RESULT: Final = '{"type":"tool_result",'
+RESULT: Final = '{"type":"tool_result",'
+"""How the text of every result begins, and of no other block of a user's message."""
 _LEGAL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]")
+_NAME_CHARS: Final = 128
 _SILENT_FAILURE: Final = "The tool failed without saying why."
-
-
-def turns(messages: Sequence[Message], target: Origin, cache: RenderCache | None) -> list[dict[str, object]]:
-    """The ``messages`` member: roles alternate, no content is empty, results come before text.
-
-    Args:
-        messages: the conversation.
-        target: where it is sent; decides which opaque state goes along.
-        cache: blocks of messages rendered before.
-    """
-    rendered: list[dict[str, object]] = []
-    spoken = ((_wire_role(message), _fragments(message, target, cache)) for message in messages)
-    for role, group in groupby((item for item in spoken if item[1]), key=lambda item: item[0]):
-        fragments = [fragment for _, fragments in group for fragment in fragments]
-        # Results of a round have to stand at the start of the user's message; the sort is stable.
-        fragments.sort(key=lambda fragment: not fragment.startswith(_RESULT))
-        rendered.append({"role": role, "content": [RawJson(fragment) for fragment in fragments]})
-    return rendered
+_SILENT_USER: Final = "(This message is empty.)"
 
 
 def needs_thinking_first(messages: Sequence[Message], target: Origin) -> bool:
@@ -74,14 +61,17 @@ def tool_use_id(call_id: str) -> str:
     if _LEGAL_ID.fullmatch(call_id):
         return call_id
     mark = hashlib.sha256(encode(call_id)).hexdigest()[:16]
-    return f"{re.sub('[^a-zA-Z0-9_-]', '_', call_id)[:40]}_{mark}"
+    return f"{_ILLEGAL.sub('_', call_id)[:40]}_{mark}"
 
 
-def _wire_role(message: Message) -> str:
-    return "assistant" if message.role == "assistant" else "user"
+def fragments(message: Message, target: Origin, cache: RenderCache | None) -> tuple[JsonText, ...]:
+    """The content blocks of a message, as text; nothing where nothing in it can be sent.
 
-
-def _fragments(message: Message, target: Origin, cache: RenderCache | None) -> tuple[JsonText, ...]:
+    Args:
+        message: any message; a user's always gives a block, so that it is answered.
+        target: where it is sent; decides which opaque state goes along.
+        cache: blocks of messages rendered before.
+    """
     if cache is None:
         return tuple(fragment for _, fragment in _blocks(message, target))
     known = cache.get(id(message))
@@ -90,16 +80,23 @@ def _fragments(message: Message, target: Origin, cache: RenderCache | None) -> t
     return known[1]
 
 
-def _blocks(message: Message, target: Origin) -> Iterator[tuple[Part, JsonText]]:
+def _blocks(message: Message, target: Origin) -> list[tuple[Part, JsonText]]:
+    """The parts that are sent, in order, each with its block; they depend on this message alone."""
     at_home = message.origin is not None and message.origin.shares_state_with(target)
     parts: Iterable[Part] = message.parts
     if message.status == "partial":
         at_home = False
         parts = [part for part in parts if isinstance(part, TextPart)]
-    for part in _without_blanks(parts):
-        block = _block(part, at_home=at_home, system=message.role == "system")
-        if block is not None:
-            yield part, dumps(block)
+    rendered = [
+        (part, _block(part, at_home=at_home, system=message.role == "system")) for part in _without_blanks(parts)
+    ]
+    sent = [(part, dumps(block)) for part, block in rendered if block is not None]
+    while sent and isinstance(sent[-1][0], ThinkingPart):
+        # An answer cut off while it thought; the API takes no message that ends in thinking.
+        sent.pop()
+    if not sent and message.role == "user":
+        sent = [(TextPart(text=_SILENT_USER), dumps({"type": "text", "text": _SILENT_USER}))]
+    return sent
 
 
 def _without_blanks(parts: Iterable[Part]) -> list[Part]:
@@ -134,7 +131,7 @@ def _block(part: Part, *, at_home: bool, system: bool) -> object | None:
             head = [
                 ("type", "tool_use"),
                 ("id", tool_use_id(part.call_id)),
-                ("name", part.name),
+                ("name", _ILLEGAL.sub("_", part.name)[:_NAME_CHARS] or "_"),
                 ("input", _input(part.arguments)),
             ]
             return Pairs([*head, *_extra(part.extra if at_home else None)])
@@ -147,10 +144,10 @@ def _block(part: Part, *, at_home: bool, system: bool) -> object | None:
 
 
 def _thinking(part: ThinkingPart) -> object | None:
+    if not (part.signature or part.redacted):
+        return None  # interrupted before it was signed: nobody can prove that it is the model's own
     if part.opaque is not None:
         return RawJson(part.opaque) if _is_block(part.opaque) else None
-    if not part.signature:
-        return None
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
@@ -169,7 +166,7 @@ def _input(arguments: JsonText) -> object:
     if not arguments.strip():
         return {}
     try:
-        sound = isinstance(loads(arguments), dict)
+        sound = isinstance(loads_verbatim(arguments), Pairs)
     except JsonTextError:
         sound = False
     return RawJson(arguments) if sound else {"INVALID_JSON": arguments}
@@ -182,5 +179,5 @@ def _extra(text: JsonText | None) -> list[tuple[str, object]]:
 
 def _is_block(payload: JsonText) -> bool:
     """Whether it is a content block of this API, not something another version of the library stored."""
-    block = loads(payload)
-    return isinstance(block, dict) and isinstance(block.get("type"), str)
+    block = object_of(loads_verbatim(payload)) or {}
+    return text_of(block.get("type")) is not None

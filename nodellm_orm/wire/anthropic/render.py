@@ -16,9 +16,9 @@ from nodellm_orm.domain.jsontext import RawJson, dumps, encode
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import UnsupportedFeatureError
 from nodellm_orm.ports.transport import WireRequest
-from nodellm_orm.wire.anthropic.blocks import turns
 from nodellm_orm.wire.anthropic.schema import closed, parsed
 from nodellm_orm.wire.anthropic.thinking import plan_thinking
+from nodellm_orm.wire.anthropic.turns import turns
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.tools import ToolSpec

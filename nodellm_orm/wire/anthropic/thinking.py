@@ -1,7 +1,7 @@
 """How much a request lets the model think, in the words its generation takes, and what that leaves for the answer.
 
-Thinking counts toward ``max_tokens``. Where a caller's budget leaves no room for an answer, the budget comes on top of
-the answer's tokens; only where the model's own cap forbids that, the budget gives way.
+Thinking counts toward ``max_tokens``. Where the caller names no ``max_tokens``, or a budget that leaves no room in it
+for an answer, the budget comes on top of the answer's tokens; where the model's own cap forbids that, it gives way.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def plan_thinking(request: ModelRequest, *, forced: bool) -> ThinkingPlan:
         case "budget":
             if forced or needs_thinking_first(request.messages, request.target):
                 return ThinkingPlan(max_tokens=room, dropped=True)
-            return _budget(config, profile, room)
+            return _budget(config, profile, asked=request.settings.max_tokens, room=room)
         case _:
             assert_never(profile.thinking)
 
@@ -90,16 +90,13 @@ def _off(profile: ModelProfile, room: int) -> ThinkingPlan:
             assert_never(profile.thinking_off)
 
 
-def _budget(config: ThinkingConfig, profile: ModelProfile, room: int) -> ThinkingPlan:
+def _budget(config: ThinkingConfig, profile: ModelProfile, *, asked: int | None, room: int) -> ThinkingPlan:
     budget = max(budget_of(config), profile.thinking_min_budget)
-    cap = profile.max_output_tokens
-    if budget >= room:
-        room = max(room, 1)
-        if cap is None or budget + room <= cap:
-            room += budget
-        else:
-            budget = max(cap - min(room, cap // 2), profile.thinking_min_budget)
-            room = cap
-    if budget >= room:
+    within = asked is not None and budget < room
+    total, cap = room if within else budget + max(room, 1), profile.max_output_tokens
+    if cap is not None and total > cap:
+        total, answer = cap, min(room, cap // 2)
+        budget = min(budget, max(cap - answer, profile.thinking_min_budget))
+    if budget >= total:
         return ThinkingPlan(max_tokens=room, dropped=True)
-    return ThinkingPlan(max_tokens=room, thinking={"type": "enabled", "budget_tokens": budget}, thinks=True)
+    return ThinkingPlan(max_tokens=total, thinking={"type": "enabled", "budget_tokens": budget}, thinks=True)

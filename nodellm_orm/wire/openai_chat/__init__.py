@@ -1,0 +1,50 @@
+"""The OpenAI Chat Completions format, tolerant of the many servers that resemble it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from nodellm_orm.domain.profile import ModelProfile
+from nodellm_orm.wire.openai_chat.parse import failure, parse, request_id
+from nodellm_orm.wire.openai_chat.render import dropped, render
+from nodellm_orm.wire.openai_chat.stream import ChatStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from nodellm_orm.domain.messages import Completion
+    from nodellm_orm.errors import ProviderError
+    from nodellm_orm.ports.transport import WireRequest
+    from nodellm_orm.ports.wire import ModelRequest, RenderCache, StreamParser
+
+_PLAIN: Final = ModelProfile()
+
+
+class OpenAIChat:
+    """The wire format of Chat Completions; see `ports.wire.WireFormat`."""
+
+    name = "openai_chat"
+
+    def render(self, request: ModelRequest, cache: RenderCache | None = None) -> WireRequest:
+        """See `WireFormat.render`."""
+        return render(request, cache)
+
+    def dropped(self, request: ModelRequest) -> tuple[str, ...]:
+        """See `WireFormat.dropped`."""
+        return dropped(request)
+
+    def parse(self, body: bytes, profile: ModelProfile = _PLAIN) -> Completion:
+        """See `WireFormat.parse`."""
+        return parse(body, profile)
+
+    def stream(self, profile: ModelProfile) -> StreamParser:
+        """See `WireFormat.stream`."""
+        return ChatStream(profile)
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> ProviderError:
+        """See `WireFormat.failure`."""
+        return failure(status, headers, body)
+
+    def request_id(self, headers: Mapping[str, str]) -> str | None:
+        """See `WireFormat.request_id`."""
+        return request_id(headers)

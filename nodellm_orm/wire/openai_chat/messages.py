@@ -1,0 +1,170 @@
+"""Messages as Chat Completions has them: text that depends on one message alone, so that it never changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from nodellm_orm.domain.jsontext import Pairs, RawJson, dumps, loads, loads_verbatim
+from nodellm_orm.domain.parts import (
+    OpaquePart,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+)
+from nodellm_orm.wire.openai_chat.content import CONTENT_FIELD
+from nodellm_orm.wire.openai_chat.reasoning import DETAILS_FIELD, TEXT_FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from nodellm_orm.domain.jsontext import JsonText
+    from nodellm_orm.domain.messages import Message
+    from nodellm_orm.domain.parts import Part
+    from nodellm_orm.ports.wire import ModelRequest, RenderCache
+
+_REPLAYED: Final = frozenset({"annotations", "extra_content", "thought_signature"})
+"""Members of a message beyond its text that servers take back; they refuse, or cannot use, the rest."""
+
+
+def wire_messages(request: ModelRequest, cache: RenderCache | None) -> list[RawJson]:
+    """The conversation, without the instructions.
+
+    Args:
+        request: what is to be sent.
+        cache: messages rendered before, for this target.
+    """
+    ordered = _in_call_order(request.messages)
+    return [RawJson(text) for message in ordered for text in _rendered(message, request, cache)]
+
+
+def _in_call_order(messages: Sequence[Message]) -> Iterator[Message]:
+    """Results in the order of their calls, which some servers insist on."""
+    places: dict[str, int] = {}
+    run: list[Message] = []
+    for message in messages:
+        if message.role == "tool":
+            run.append(message)
+            continue
+        yield from _sorted(run, places)
+        run = []
+        places = {call.call_id: place for place, call in enumerate(message.tool_calls)}
+        yield message
+    yield from _sorted(run, places)
+
+
+def _sorted(run: list[Message], places: dict[str, int]) -> list[Message]:
+    def place(message: Message) -> int:
+        return min((places.get(result.call_id, len(places)) for result in message.tool_results), default=len(places))
+
+    return sorted(run, key=place)
+
+
+def _rendered(message: Message, request: ModelRequest, cache: RenderCache | None) -> tuple[JsonText, ...]:
+    if cache is None:
+        return _fresh(message, request)
+    known = cache.get(id(message))
+    if known is None:
+        known = cache[id(message)] = (message, _fresh(message, request))
+    return known[1]
+
+
+def _fresh(message: Message, request: ModelRequest) -> tuple[JsonText, ...]:
+    match message.role:
+        case "tool":
+            return tuple(
+                dumps({"role": "tool", "tool_call_id": result.call_id, "content": result.content})
+                for result in message.tool_results
+            )
+        case "assistant":
+            members = _assistant(message, request)
+            return (dumps(members),) if members else ()
+        case "system":
+            return (dumps({"role": request.profile.system_role, "content": _text(message.parts)}),)
+        case "user":
+            return (dumps({"role": "user", "content": _text(message.parts)}),)
+
+
+def _text(parts: Sequence[Part]) -> str | list[dict[str, str]]:
+    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    if len(texts) > 1:
+        return [{"type": "text", "text": text} for text in texts]
+    return "".join(texts)
+
+
+def _assistant(message: Message, request: ModelRequest) -> dict[str, object] | None:
+    """The members of an assistant message; ``None`` where there is nothing that could be sent."""
+    partial = message.status == "partial"
+    at_home = not partial and message.origin is not None and message.origin.shares_state_with(request.target)
+    parts = [part for part in message.parts if isinstance(part, TextPart)] if partial else list(message.parts)
+    thinks = at_home and request.profile.thinking_replay == "field"
+    content = _content(parts, at_home=at_home, thinks=thinks)
+    refusal = "".join(part.text for part in parts if isinstance(part, RefusalPart)) if at_home else ""
+    calls = [_call(part, at_home=at_home) for part in parts if isinstance(part, ToolCallPart)]
+    if not (content or refusal or calls):
+        return None
+    members: dict[str, object] = {"role": "assistant", "content": content or None}
+    if refusal:
+        members["refusal"] = refusal
+    if thinks:
+        members |= _thinking(parts)
+    if calls:
+        members["tool_calls"] = calls
+    if at_home:
+        members |= _extra(parts)
+    return members
+
+
+def _content(parts: Sequence[Part], *, at_home: bool, thinks: bool) -> str | list[object]:
+    """A string, or a list of items where one of them has no other form."""
+    items: list[object] = []
+    plain = True
+    for part in parts:
+        match part:
+            case TextPart(text=text) if text:
+                items.append({"type": "text", "text": text})
+            case RefusalPart(text=text) if not at_home:
+                items.append({"type": "text", "text": text})
+            case ThinkingPart(field=field, opaque=opaque) if thinks and field == CONTENT_FIELD and opaque is not None:
+                items.append(RawJson(opaque))
+                plain = False
+            case OpaquePart(payload=payload) if at_home and _is_item(payload):
+                items.append(RawJson(payload))
+                plain = False
+            case _:
+                pass
+    if not plain:
+        return items
+    return "".join(item["text"] for item in items if isinstance(item, dict))
+
+
+def _is_item(payload: JsonText) -> bool:
+    """Whether it is an item of content, not something another version of the library stored."""
+    item = loads(payload)
+    return isinstance(item, dict) and isinstance(item.get("type"), str)
+
+
+def _thinking(parts: Sequence[Part]) -> dict[str, object]:
+    members: dict[str, object] = {}
+    for part in parts:
+        match part:
+            case ThinkingPart(field=field, opaque=opaque) if field == DETAILS_FIELD and opaque is not None:
+                members[DETAILS_FIELD] = RawJson(opaque)
+            case ThinkingPart(field=str(field), text=text) if field in TEXT_FIELDS:
+                members[field] = f"{members.get(field, '')}{text}"
+            case _:
+                pass
+    return members
+
+
+def _call(part: ToolCallPart, *, at_home: bool) -> Pairs:
+    function = {"name": part.name, "arguments": part.arguments}
+    extra = loads_verbatim(part.extra) if at_home and part.extra is not None else None
+    beyond = extra if isinstance(extra, Pairs) else ()
+    return Pairs([("id", part.call_id), ("type", "function"), ("function", function), *beyond])
+
+
+def _extra(parts: Sequence[Part]) -> dict[str, object]:
+    found = (loads_verbatim(part.extra) for part in parts if isinstance(part, TextPart) and part.extra is not None)
+    members = (member for extra in found if isinstance(extra, Pairs) for member in extra)
+    return {name: value for name, value in members if name in _REPLAYED}

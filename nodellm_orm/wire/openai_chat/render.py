@@ -1,0 +1,153 @@
+"""Values to the bytes of a Chat Completions request.
+
+What grows comes last: ``tools`` and ``messages`` end the body in that order, instructions first among the messages,
+so that those of one request are a prefix of those of the next, which is what prompt caches rest on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from nodellm_orm.domain.effort import effort_of, is_off, nearest_effort
+from nodellm_orm.domain.jsontext import JsonTextError, RawJson, dumps, encode
+from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
+from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
+from nodellm_orm.ports.transport import WireRequest
+from nodellm_orm.wire.openai_chat.messages import wire_messages
+from nodellm_orm.wire.openai_chat.structured import is_closed, parsed, response_format
+
+if TYPE_CHECKING:
+    from nodellm_orm.domain.settings import ThinkingConfig
+    from nodellm_orm.domain.tools import ToolSpec
+    from nodellm_orm.ports.wire import ModelRequest, RenderCache
+
+_PATH: Final = "/chat/completions"
+_LAST: Final = ("tools", "messages")
+
+
+def render(request: ModelRequest, cache: RenderCache | None = None) -> WireRequest:
+    """Write a request; the same values always give the same bytes.
+
+    Args:
+        request: what to ask.
+        cache: messages rendered before, for this target.
+
+    Raises:
+        UnsupportedFeatureError: for tools or structured output with a model that has none.
+        ConfigurationError: for a schema that is not a JSON object, and for what JSON does not have.
+    """
+    members, _ = _options(request)
+    form, words = response_format(request)
+    members |= {"response_format": form, "tools": _tools(request)}
+    members["messages"] = [*_instructions(request, words), *wire_messages(request, cache)]
+    members = {name: value for name, value in members.items() if value is not None} | dict(request.params)
+    ordered = {name: value for name, value in members.items() if name not in _LAST}
+    ordered |= {name: members[name] for name in _LAST if name in members}
+    try:
+        body = encode(dumps(ordered))
+    except JsonTextError as error:
+        msg = f"the request cannot be written as JSON: {error}; look at params and temperature"
+        raise ConfigurationError(msg) from error
+    return WireRequest(
+        path=_PATH,
+        body=body,
+        headers={"content-type": "application/json"},
+        stream=request.stream,
+    )
+
+
+def dropped(request: ModelRequest) -> tuple[str, ...]:
+    """Names of the settings that are left out, in alphabetical order."""
+    return tuple(sorted(_options(request)[1]))
+
+
+def _options(request: ModelRequest) -> tuple[dict[str, object], set[str]]:
+    """The members that say how to answer, and the settings that cannot be said."""
+    settings, profile, left_out = request.settings, request.profile, set[str]()
+    members: dict[str, object] = {
+        "model": request.model,
+        "stream": True if request.stream else None,
+        "stream_options": {"include_usage": True} if request.stream and profile.stream_usage else None,
+        profile.max_tokens_field: _max_tokens(request),
+        "temperature": settings.temperature if profile.sampling else None,
+    }
+    if settings.temperature is not None and not profile.sampling:
+        left_out.add("temperature")
+    if settings.thinking is not None:
+        members |= _thinking(settings.thinking, request, left_out)
+    members["tool_choice"] = _tool_choice(request, left_out)
+    members["parallel_tool_calls"] = _parallel(request, left_out)
+    return members, left_out
+
+
+def _max_tokens(request: ModelRequest) -> int | None:
+    asked, cap = request.settings.max_tokens, request.profile.max_output_tokens
+    return asked if asked is None or cap is None else min(asked, cap)
+
+
+def _thinking(config: ThinkingConfig, request: ModelRequest, left_out: set[str]) -> dict[str, object]:
+    profile = request.profile
+    if is_off(config):
+        match profile.thinking_off:
+            case "omit":
+                return {}
+            case "disabled" | "between_tools":
+                # OpenAI has a word on the scale for it, DeepSeek and Z.ai a member of its own.
+                off = "none" in profile.efforts
+                return {"reasoning_effort": "none"} if off else {"thinking": {"type": "disabled"}}
+            case "never":
+                left_out.add("thinking")
+                return {"reasoning_effort": nearest_effort("minimal", profile.efforts)}
+            case _:
+                assert_never(profile.thinking_off)
+    effort = nearest_effort(effort_of(config) or "medium", profile.efforts) if profile.thinking == "effort" else None
+    if effort is None:
+        left_out.add("thinking")
+    return {"reasoning_effort": effort}
+
+
+def _tool_choice(request: ModelRequest, left_out: set[str]) -> object | None:
+    wanted = request.settings.tool_choice or AUTO
+    if wanted == AUTO or (wanted == NONE and not request.tools):
+        return None
+    if wanted != NONE and not (request.tools and request.profile.forced_tool_choice):
+        left_out.add("tool_choice")
+        return None
+    return wanted if wanted in {NONE, REQUIRED} else {"type": "function", "function": {"name": wanted}}
+
+
+def _parallel(request: ModelRequest, left_out: set[str]) -> bool | None:
+    wanted = request.settings.parallel_tool_calls
+    if wanted is None or not request.tools:
+        return None
+    if request.profile.parallel_tool_calls:
+        return wanted
+    if not wanted:
+        left_out.add("parallel_tool_calls")
+    return None
+
+
+def _tools(request: ModelRequest) -> list[dict[str, object]] | None:
+    if not request.tools:
+        return None
+    if request.profile.tools != "native":
+        msg = f"{request.model} takes no tools in this format; ask without tools, or use a model that has them"
+        raise UnsupportedFeatureError(msg)
+    strict = request.profile.structured == "json_schema"
+    return [{"type": "function", "function": _function(tool, strict=strict)} for tool in request.tools]
+
+
+def _function(tool: ToolSpec, *, strict: bool) -> dict[str, object]:
+    function: dict[str, object] = {"name": tool.name}
+    if tool.description:
+        function["description"] = tool.description
+    schema = parsed(tool.parameters)
+    function["parameters"] = RawJson(tool.parameters) if "type" in schema else {"type": "object", **schema}
+    if strict and tool.strict and is_closed(tool.parameters):
+        function["strict"] = True
+    return function
+
+
+def _instructions(request: ModelRequest, words: str | None) -> list[dict[str, str]]:
+    texts = [text for text in (*request.instructions, words or "") if text.strip()]
+    return [{"role": request.profile.system_role, "content": text} for text in texts]
