@@ -1,0 +1,196 @@
+"""Entries of a durable point as rows: at most one statement for each kind of entry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, assert_never
+
+from sqlalchemy import Integer, bindparam, case, insert, null, update
+
+from nodellm_orm.ports.journal import (
+    AttemptClosed,
+    AttemptOpened,
+    CallAnswered,
+    CallFinished,
+    CallOpened,
+    CallStarted,
+    MessageAdded,
+    TurnEnded,
+)
+from nodellm_orm.store.clock import DatabaseNow
+from nodellm_orm.store.guard import CACHED
+from nodellm_orm.store.mapping import attempt_row, call_row, closing_row, message_row, thinking_rows
+from nodellm_orm.store.sizes import check_sizes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Insert, Table, Update
+
+    from nodellm_orm.domain.jsontext import JsonValue
+    from nodellm_orm.ports.journal import Entry
+    from nodellm_orm.store.define import Tables
+    from nodellm_orm.store.mapping import Row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What the rows of a point belong to."""
+
+    chat_id: UUID
+    turn_id: UUID
+    owner: str | None
+    labels: Mapping[str, JsonValue]
+    """The chat's metadata, copied to the ledger."""
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of a point by statement, in the order they are run."""
+
+    messages: list[Row] = field(default_factory=list)
+    thinking: list[Row] = field(default_factory=list)
+    calls: list[Row] = field(default_factory=list)
+    attempts: list[Row] = field(default_factory=list)
+    closed: list[Row] = field(default_factory=list)
+    started: list[Row] = field(default_factory=list)
+    finished: list[Row] = field(default_factory=list)
+    answered: list[Row] = field(default_factory=list)
+    ended: list[Row] = field(default_factory=list)
+
+    def add(self, scope: Scope, entry: Entry) -> None:
+        """Put an entry where it belongs."""
+        where: Row = {"b_chat": scope.chat_id}
+        match entry:
+            case MessageAdded():
+                self.messages.append(message_row(scope.chat_id, scope.turn_id, entry.id, entry.message))
+                self.thinking += thinking_rows(scope.chat_id, entry)
+            case CallOpened():
+                self.calls.append(call_row(scope.chat_id, scope.turn_id, entry))
+            case AttemptOpened():
+                made_for = {"chat_id": scope.chat_id, "turn_id": scope.turn_id, "owner": scope.owner}
+                self.attempts.append({**attempt_row(entry), **made_for, "labels": dict(scope.labels)})
+            case AttemptClosed():
+                values = {f"b_{name}": value for name, value in closing_row(entry).items()}
+                self.closed.append({**where, "b_id": entry.id, **values})
+            case CallStarted():
+                self.started.append({**where, "b_id": entry.id})
+            case CallFinished():
+                outcome = {"b_status": entry.status, "b_result": entry.result, "b_error": entry.error}
+                self.finished.append({**where, "b_id": entry.id, **outcome})
+            case CallAnswered():
+                self.answered.append({**where, "b_id": entry.id, "b_message": entry.result_message_id})
+            case TurnEnded():
+                self.ended.append(
+                    {
+                        **where,
+                        "b_id": scope.turn_id,
+                        "b_status": entry.status,
+                        "b_reason": entry.reason,
+                        "b_error_type": entry.error_type,
+                        "b_error_message": entry.error_message,
+                    }
+                )
+            case _:
+                assert_never(entry)
+
+
+def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequence[Entry]) -> None:
+    """Write entries; the chat's row is locked already.
+
+    Args:
+        connection: in a transaction.
+        tables: where to.
+        scope: chat and turn they belong to.
+        entries: what happened.
+
+    Raises:
+        StorageError: a value is larger than what the server accepts; nothing has been sent.
+    """
+    rows = _Rows()
+    for entry in entries:
+        rows.add(scope, entry)
+    for statement, values in (
+        (insert_dated(tables.messages), rows.messages),
+        (insert_plain(tables.thinking), rows.thinking),
+        (insert_calls(tables.tool_calls), rows.calls),
+        (insert_dated(tables.requests), rows.attempts),
+        (_close_attempt(tables.requests), rows.closed),
+        (_start_call(tables.tool_calls), rows.started),
+        (_finish_call(tables.tool_calls), rows.finished),
+        (_answer_call(tables.tool_calls), rows.answered),
+        (_end_turn(tables.turns), rows.ended),
+    ):
+        send(connection, statement, values)
+
+
+def send(connection: Connection, statement: Insert | Update, rows: Sequence[Row]) -> None:
+    """Run one statement for all rows, or none if there are none."""
+    if rows:
+        check_sizes(connection, rows)
+        connection.execute(statement, rows[0] if len(rows) == 1 else rows)
+
+
+@lru_cache(maxsize=CACHED)
+def insert_plain(table: Table) -> Insert:
+    """New rows."""
+    return insert(table)
+
+
+@lru_cache(maxsize=CACHED)
+def insert_dated(table: Table) -> Insert:
+    """New rows that tell when they were made, by the database's clock."""
+    return insert(table).values(created_at=DatabaseNow())
+
+
+@lru_cache(maxsize=CACHED)
+def insert_calls(calls: Table) -> Insert:
+    """New calls; those that start at once are dated."""
+    running = bindparam("b_running", type_=Integer()) == 1
+    return insert(calls).values(started_at=case((running, DatabaseNow()), else_=null()))
+
+
+@lru_cache(maxsize=CACHED)
+def _close_attempt(requests: Table) -> Update:
+    names = (
+        *("status", "http_status", "error_type", "request_id", "model", "message_id", "latency_ms", "first_token_ms"),
+        *("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "other_tokens"),
+        *("cost", "input_cost", "output_cost", "prices", "price_source"),
+    )
+    return (
+        update(requests)
+        .where(requests.c.id == bindparam("b_id"), requests.c.chat_id == bindparam("b_chat"))
+        .values({name: _typed(requests, name) for name in names})
+    )
+
+
+def _of(calls: Table) -> Update:
+    return update(calls).where(calls.c.chat_id == bindparam("b_chat"), calls.c.id == bindparam("b_id"))
+
+
+@lru_cache(maxsize=CACHED)
+def _start_call(calls: Table) -> Update:
+    return _of(calls).values(status="running", attempts=calls.c.attempts + 1, started_at=DatabaseNow())
+
+
+@lru_cache(maxsize=CACHED)
+def _finish_call(calls: Table) -> Update:
+    outcome = {name: _typed(calls, name) for name in ("status", "result", "error")}
+    return _of(calls).values(**outcome, finished_at=DatabaseNow())
+
+
+@lru_cache(maxsize=CACHED)
+def _answer_call(calls: Table) -> Update:
+    return _of(calls).values(result_message_id=bindparam("b_message", type_=calls.c.result_message_id.type))
+
+
+@lru_cache(maxsize=CACHED)
+def _end_turn(turns: Table) -> Update:
+    outcome = {name: _typed(turns, name) for name in ("status", "reason", "error_type", "error_message")}
+    return _of(turns).values(**outcome, active_slot=null(), finished_at=DatabaseNow())
+
+
+def _typed(table: Table, name: str) -> Any:
+    return bindparam(f"b_{name}", type_=table.c[name].type)

@@ -1,0 +1,181 @@
+"""A durable point under a hold, and the renewal of many holds at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, select, tuple_, update
+
+from nodellm_orm.errors import StaleChatError
+from nodellm_orm.ports.journal import Hold, TurnEnded
+from nodellm_orm.store.entries import Scope, apply
+from nodellm_orm.store.guard import (
+    CACHED,
+    chat_parameters,
+    executed,
+    first_position,
+    freed,
+    hold_conditions,
+    leased,
+    of_chat,
+    state_of,
+    touch,
+)
+from nodellm_orm.store.interrupt import status_of_turn
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Select, Table, Update
+
+    from nodellm_orm.ports.journal import Entry
+    from nodellm_orm.store.define import Tables
+
+_BATCH: Final = 200
+"""Holds a statement: five parameters each, far below every database's limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One durable point: run it as a transaction, confirm it when its outcome is unknown."""
+
+    tables: Tables
+    hold: Hold
+    entries: Sequence[Entry]
+
+    def __call__(self, connection: Connection) -> Hold:
+        """Extend the lease and write.
+
+        Raises:
+            StaleChatError: the hold is no longer valid; nothing is written.
+            ValueError: a message's position is not the next one; a mistake of the caller.
+        """
+        hold = self.hold
+        position, count = first_position(self.entries)
+        parameters = {
+            **chat_parameters(hold.chat_id, hold.owner),
+            "b_turn": hold.turn_id,
+            "b_worker": hold.worker,
+            "b_fence": hold.fence,
+            "b_step": hold.step,
+            "b_count": count,
+        }
+        ends = self._ending is not None
+        if not ends:
+            parameters["b_lease"] = hold.lease
+        if position is not None:
+            parameters["b_position"] = position
+        statement = _advance(self.tables.chats, positioned=position is not None, ends=ends)
+        if not executed(connection, statement, parameters):
+            self._refuse(connection, position)
+        scope = Scope(chat_id=hold.chat_id, turn_id=hold.turn_id, owner=hold.owner, labels=hold.labels)
+        apply(connection, self.tables, scope, self.entries)
+        return self._next
+
+    @property
+    def _next(self) -> Hold:
+        return replace(self.hold, step=self.hold.step + 1)
+
+    @property
+    def _ending(self) -> TurnEnded | None:
+        return next((entry for entry in self.entries if isinstance(entry, TurnEnded)), None)
+
+    def _refuse(self, connection: Connection, position: int | None) -> None:
+        hold = self.hold
+        state = state_of(connection, self.tables.chats, hold.chat_id, hold.owner)
+        if state is not None:
+            held = (state.active_turn_id, state.lease_owner, state.fence, state.step)
+            if held == (hold.turn_id, hold.worker, hold.fence, hold.step):
+                msg = f"position {position} is not the next one, {state.next_position}"
+                raise ValueError(msg)
+        msg = (
+            f"this worker no longer holds chat {hold.chat_id} (another has taken over, or the turn was ended); "
+            "nothing was written; load the chat again to carry on from its rows"
+        )
+        raise StaleChatError(msg)
+
+    def confirm(self, connection: Connection) -> Hold | None:
+        """The next hold, if the point has been written after all; ``None``: it has not.
+
+        The fence and the step tell; only when another turn has begun since, the turn's own end does.
+        """
+        hold = self.hold
+        state = state_of(connection, self.tables.chats, hold.chat_id, hold.owner)
+        if state is None:
+            return None
+        if state.fence == hold.fence:
+            return self._next if state.step == hold.step + 1 else None
+        ending = self._ending
+        if ending is None:
+            return None
+        key = {"b_chat": hold.chat_id, "b_turn": hold.turn_id}
+        return self._next if connection.scalar(status_of_turn(self.tables.turns), key) == ending.status else None
+
+
+def renew(connection: Connection, tables: Tables, holds: Sequence[Hold]) -> frozenset[UUID]:
+    """Extend leases, in one statement for all that are equally long.
+
+    Returns:
+        The turns that are no longer held.
+    """
+    lost: set[UUID] = set()
+    for lease in {hold.lease for hold in holds}:
+        equal = [hold for hold in holds if hold.lease == lease]
+        for start in range(0, len(equal), _BATCH):
+            lost |= _renew(connection, tables.chats, equal[start : start + _BATCH], lease)
+    return frozenset(lost)
+
+
+def _renew(connection: Connection, chats: Table, holds: Sequence[Hold], lease: float) -> set[UUID]:
+    ids = sorted({hold.chat_id for hold in holds})
+    keys = {(hold.chat_id, hold.turn_id, hold.worker, hold.fence): hold.turn_id for hold in holds}
+    parameters = {"b_ids": ids, "b_holds": list(keys), "b_lease": lease}
+    if connection.execute(_extend(chats), parameters).rowcount == len(keys):
+        return set()
+    held = {tuple(row) for row in connection.execute(_held(chats), {"b_ids": ids})}
+    return {turn_id for key, turn_id in keys.items() if key not in held}
+
+
+# ── statements ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@lru_cache(maxsize=CACHED)
+def _advance(chats: Table, *, positioned: bool, ends: bool) -> Update:
+    conditions = [*of_chat(chats, None), *hold_conditions(chats), chats.c.step == bindparam("b_step")]
+    if positioned:
+        conditions.append(chats.c.next_position == bindparam("b_position"))
+    lease: dict[str, Any] = freed() if ends else {"lease_until": leased()}
+    return (
+        touch(chats)
+        .where(*conditions)
+        .values(
+            step=chats.c.step + 1,
+            next_position=chats.c.next_position + bindparam("b_count", type_=chats.c.next_position.type),
+            **lease,
+        )
+    )
+
+
+def _key(chats: Table) -> tuple[Any, ...]:
+    return chats.c.id, chats.c.active_turn_id, chats.c.lease_owner, chats.c.fence
+
+
+@lru_cache(maxsize=CACHED)
+def _extend(chats: Table) -> Update:
+    # The ids alone find the rows by their key; the rest says whether they are still held.
+    return (
+        update(chats)
+        .where(
+            chats.c.id.in_(bindparam("b_ids", expanding=True, type_=chats.c.id.type)),
+            tuple_(*_key(chats)).in_(bindparam("b_holds", expanding=True)),
+        )
+        .values(lease_until=leased())
+    )
+
+
+@lru_cache(maxsize=CACHED)
+def _held(chats: Table) -> Select[Any]:
+    return select(*_key(chats)).where(chats.c.id.in_(bindparam("b_ids", expanding=True, type_=chats.c.id.type)))
