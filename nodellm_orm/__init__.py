@@ -1,1 +1,141 @@
 """Chats with any model, kept in your own SQL database."""
+
+from __future__ import annotations
+
+from nodellm_orm.chat import Chat
+from nodellm_orm.client import (
+    LLM,
+    Chats,
+    create_chat,
+    create_llm,
+    interrupted_turns,
+    list_chats,
+    load_chat,
+)
+from nodellm_orm.domain.messages import FinishReason, Message
+from nodellm_orm.domain.money import Price
+from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
+from nodellm_orm.domain.parts import TextPart
+from nodellm_orm.domain.policies import RetryPolicy, Timeout
+from nodellm_orm.domain.profile import ModelProfile
+from nodellm_orm.domain.replies import Chunk, Reply, Thinking, ToolCall, ToolResult
+from nodellm_orm.domain.settings import ThinkingConfig
+from nodellm_orm.domain.usage import Usage
+from nodellm_orm.errors import (
+    AttachmentError,
+    AuthenticationError,
+    BadRequestError,
+    ChatBusyError,
+    ChatError,
+    ChatNotFoundError,
+    CircuitOpenError,
+    ConfigurationError,
+    ContentFilterError,
+    ContextWindowError,
+    IdempotencyError,
+    LimitExceededError,
+    ModelNotFoundError,
+    NodeLLMError,
+    OverloadedError,
+    PermissionDeniedError,
+    ProtocolError,
+    ProviderConnectionError,
+    ProviderError,
+    ProviderTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+    SchemaValidationError,
+    SchemaVersionError,
+    ServerError,
+    SessionStateError,
+    StaleChatError,
+    StorageError,
+    StreamInterruptedError,
+    ToolError,
+    ToolLimitError,
+    UnsupportedFeatureError,
+)
+from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.llm import LLMClient, LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
+from nodellm_orm.providers.registry import register_provider
+from nodellm_orm.runtime.stream import ReplyStream
+from nodellm_orm.runtime.tools import Tool, ToolContext, ToolHalt, tool
+from nodellm_orm.store.engine import make_engine
+from nodellm_orm.store.records import define_records
+from nodellm_orm.store.schema import migrate
+
+__all__ = [
+    "ANY_OWNER",
+    "LLM",
+    "AttachmentError",
+    "AuthenticationError",
+    "BadRequestError",
+    "Chat",
+    "ChatBusyError",
+    "ChatError",
+    "ChatNotFoundError",
+    "ChatSummary",
+    "Chats",
+    "Chunk",
+    "CircuitOpenError",
+    "ConfigurationError",
+    "ContentFilterError",
+    "ContextWindowError",
+    "FinishReason",
+    "IdempotencyError",
+    "InterruptedTurn",
+    "LLMClient",
+    "LLMCompleteResult",
+    "LLMMessage",
+    "LLMTool",
+    "LLMToolCall",
+    "LLMUsage",
+    "LimitExceededError",
+    "Message",
+    "ModelNotFoundError",
+    "ModelProfile",
+    "NodeLLMError",
+    "OverloadedError",
+    "Page",
+    "PermissionDeniedError",
+    "Price",
+    "ProtocolError",
+    "ProviderConnectionError",
+    "ProviderError",
+    "ProviderTimeoutError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "Reply",
+    "ReplyStream",
+    "RetryPolicy",
+    "SchemaValidationError",
+    "SchemaVersionError",
+    "ServerError",
+    "SessionStateError",
+    "StaleChatError",
+    "StorageError",
+    "StreamInterruptedError",
+    "TextPart",
+    "Thinking",
+    "ThinkingConfig",
+    "Timeout",
+    "Tool",
+    "ToolCall",
+    "ToolContext",
+    "ToolError",
+    "ToolHalt",
+    "ToolLimitError",
+    "ToolResult",
+    "UnsupportedFeatureError",
+    "Usage",
+    "create_chat",
+    "create_llm",
+    "define_records",
+    "interrupted_turns",
+    "list_chats",
+    "load_chat",
+    "make_engine",
+    "migrate",
+    "register_provider",
+    "tool",
+]

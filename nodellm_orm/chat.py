@@ -423,7 +423,18 @@ class Chat:
         self._chat.changes.append(change)
         return self
 
-    def _set(self, **options: Any) -> Self:
+    def with_settings(self, **options: Any) -> Self:
+        """Change several settings at once.
+
+        Args:
+            options: as `create_chat` takes them.
+
+        Raises:
+            ConfigurationError: an option that does not exist or cannot be meant.
+        """
+        if unknown := sorted(options.keys() - _OPTION_NAMES):
+            msg = f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(_OPTION_NAMES))}"
+            raise ConfigurationError(msg)
         chosen = Options(**options)
         chosen.over(self._chat.wanted.settings)
         return self._change(lambda head: altered(head, settings=chosen.over(head.settings)))
@@ -462,11 +473,11 @@ class Chat:
 
     def with_temperature(self, temperature: float) -> Self:
         """Set the sampling temperature, 0 to 2."""
-        return self._set(temperature=temperature)
+        return self.with_settings(temperature=temperature)
 
     def with_max_tokens(self, max_tokens: int) -> Self:
         """Bound the tokens of an answer."""
-        return self._set(max_tokens=max_tokens)
+        return self.with_settings(max_tokens=max_tokens)
 
     def with_thinking(self, *, budget: int | None = None, effort: str | None = None) -> Self:
         """Say how much the model should think.
@@ -478,17 +489,19 @@ class Chat:
         if budget is not None and effort is not None:
             msg = "give a thinking budget or an effort, not both"
             raise ConfigurationError(msg)
-        return self._set(thinking=True if budget is None and effort is None else budget if effort is None else effort)
+        return self.with_settings(
+            thinking=True if budget is None and effort is None else budget if effort is None else effort
+        )
 
     def with_tool_choice(self, choice: str) -> Self:
         """Let the model choose (``auto``), forbid or require tools, or name the one to call."""
-        return self._set(tool_choice=choice)
+        return self.with_settings(tool_choice=choice)
 
     def with_schema(self, schema: object) -> Self:
         """Ask for answers of a form; the type itself is known to this process only."""
         form = StructuredSchema.of(schema)
         self._behaviour = altered(self._behaviour, schema=form)
-        return self._set(schema=form)
+        return self.with_settings(schema=form)
 
     def with_tools(self, *tools: ToolSource) -> Self:
         """Offer further tools; they are not stored and belong to this process."""
@@ -539,7 +552,7 @@ class Chat:
             given = frozen_metadata(metadata)
             self._change(lambda head: altered(head, metadata=given))
         if options:
-            self._set(**options)
+            self.with_settings(**options)
         await self._save()
         return self
 

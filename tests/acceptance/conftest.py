@@ -1,0 +1,51 @@
+"""What acceptance tests have: each database in turn with the tables in it, and each wire format in turn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from nodellm_orm import migrate
+from tests.acceptance.speakers import APIS, Speaker
+from tests.integration.databases import KINDS, empty_database
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from tests.integration.databases import DatabaseKind
+
+
+@pytest.fixture(params=KINDS)
+def database_kind(request: pytest.FixtureRequest) -> DatabaseKind:
+    """Each database in turn."""
+    kind: DatabaseKind = request.param
+    return kind
+
+
+@pytest.fixture
+async def database(database_kind: DatabaseKind, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a database with the tables in it."""
+    async with empty_database(database_kind, tmp_path) as url:
+        engine = create_async_engine(url)
+        await migrate(engine)
+        await engine.dispose()
+        yield url
+
+
+@pytest.fixture
+async def engine(database: str) -> AsyncIterator[AsyncEngine]:
+    """A host's ordinary engine on it."""
+    engine = create_async_engine(database)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture(params=APIS)
+def speaker(request: pytest.FixtureRequest) -> Speaker:
+    """Each wire format in turn."""
+    return Speaker(request.param)
