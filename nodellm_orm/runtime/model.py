@@ -135,9 +135,7 @@ class HttpModel:
         parser = self.wire.stream(request.profile)
         async with aclosing(_events(response, parser.feed, parser.close)) as events:
             async for event in events:
-                if trace.first_token is None and isinstance(
-                    event, TextDelta | ThinkingDelta | RefusalDelta | ToolCallDelta
-                ):
+                if trace.first_token is None and _says_something(event):
                     trace.first_token = self.clock.monotonic()
                 trace.eventful = True
                 trace.folded.add(event)
@@ -149,6 +147,17 @@ class HttpModel:
         error.model = error.model or self.origin.model
         error.request_id = error.request_id or trace.request_id
         error.status = error.status or trace.http_status
+
+
+def _says_something(event: Event) -> bool:
+    """Whether it is a token of the answer; streams open with empty pieces."""
+    match event:
+        case TextDelta(text=text) | ThinkingDelta(text=text) | RefusalDelta(text=text):
+            return bool(text)
+        case ToolCallDelta() | PartReceived():
+            return True
+        case _:
+            return False
 
 
 async def _events(
