@@ -92,8 +92,12 @@ class WireFormat(Protocol):
         """Names of the settings that this model rejects and `render` leaves out."""
         ...
 
-    def parse(self, body: bytes) -> Completion:
-        """Read a whole body of a successful response.
+    def parse(self, body: bytes, profile: ModelProfile) -> Completion:
+        """Read a whole body of a successful response; gives what `stream` would have added up to.
+
+        Args:
+            body: as received.
+            profile: of the model that was asked.
 
         Raises:
             ProtocolError: when it is not this protocol; a `ProviderError` when it is an error after all.

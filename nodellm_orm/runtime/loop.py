@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
-    from nodellm_orm.domain.events import Event
+    from nodellm_orm.domain.events import Event, PartKey
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.ports.journal import ChatHead, Entry, Hold, Journal, TurnState, TurnStatus
     from nodellm_orm.runtime.conversation import Conversation
@@ -111,6 +111,7 @@ class Turn:
         self._rounds = 0
         self._halted: ToolOutcome | None = None
         self._final: Reply[Any] | None = None
+        self._heard: set[PartKey] = set()
         self._ended = False
         self.id: UUID = engine.new_id()
         self.lost = False
@@ -339,6 +340,7 @@ class Turn:
     async def _rounds_from(self, request: ModelRequest) -> Reply[Any]:
         """Ask the model, run what it calls, ask again."""
         while True:
+            self._heard.clear()
             hooked = await hooking.transform(self._plan.hooks.before_request, request)
             answer = await self._attempts.run(
                 self._plan.model, hooked, cache=self._chat.cache(hooked.target), on_event=self._hand_on
@@ -352,9 +354,16 @@ class Turn:
 
     async def _hand_on(self, event: Event) -> bool:
         match event:
-            case TextDelta(text=text) | PartReceived(part=TextPart(text=text)) if text:
+            case TextDelta(index=index, text=text) if text:
+                self._heard.add(index)
                 return self._emit(Chunk(content=text))
-            case ThinkingDelta(text=text) | PartReceived(part=ThinkingPart(text=text)) if text:
+            case ThinkingDelta(index=index, text=text) if text:
+                self._heard.add(index)
+                return self._emit(Chunk(thinking=text))
+            # The final form of a part that came in pieces says nothing new.
+            case PartReceived(index=index, part=TextPart(text=text)) if text and index not in self._heard:
+                return self._emit(Chunk(content=text))
+            case PartReceived(index=index, part=ThinkingPart(text=text)) if text and index not in self._heard:
                 return self._emit(Chunk(thinking=text))
             case _:
                 return False

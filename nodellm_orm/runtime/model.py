@@ -120,7 +120,7 @@ class HttpModel:
                     raise ProtocolError(_HTML, status=response.status)
                 if request.stream and _media_type(response) != "application/json":
                     return await self._read_stream(request, response, trace, on_event)
-                completion = self.wire.parse(await _body(response))
+                completion = self.wire.parse(await _body(response), request.profile)
                 trace.first_token = self.clock.monotonic()
                 if request.stream:
                     await _tell_whole(completion, trace, on_event)
@@ -168,6 +168,8 @@ async def _events(
         if events:
             response.content_seen()
         for event in events:
+            yield event
+        for event in feed(b""):  # an error that followed events in the same bytes is raised after them
             yield event
     for event in close():
         yield event

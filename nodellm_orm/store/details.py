@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, case, func, select
 
 from nodellm_orm.domain.money import add
 from nodellm_orm.ports.journal import ANY_OWNER
@@ -36,6 +36,8 @@ ShownStatus: TypeAlias = "TurnStatus | Literal['interrupted']"
 """How a turn stands: ``interrupted`` is a running one whose worker is gone."""
 _OPENING_CHARS = 200
 """Characters of a chat's first question that a list of chats is given."""
+_REFUSED = 400
+"""From this HTTP status on, a request was refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +141,11 @@ class RequestDetails:
     price_source: str | None
     created_at: datetime
 
+    @property
+    def unpriced(self) -> bool:
+        """Whether it may have cost something that is not known; what the provider refused costs nothing."""
+        return self.cost is None and (self.http_status or 0) < _REFUSED
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatDetails:
@@ -175,7 +182,7 @@ class Glance:
     cost: Decimal | None = None
     """The sum of the known costs; ``None`` only when none is known."""
     unpriced: int = 0
-    """Requests whose cost is not known."""
+    """Requests that may have cost something that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,8 +303,9 @@ def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], o
     first = and_(messages.c.chat_id == asked.c.chat_id, messages.c.position == asked.c.position)
     beginning = func.substr(messages.c.content, 1, _OPENING_CHARS, type_=LongText())
     openings = select(messages.c.chat_id, beginning).join(asked, first)
+    unpriced = and_(requests.c.cost.is_(None), func.coalesce(requests.c.http_status, 0) < _REFUSED)
     spent = (
-        select(requests.c.chat_id, func.sum(requests.c.cost), func.count() - func.count(requests.c.cost))
+        select(requests.c.chat_id, func.sum(requests.c.cost), func.sum(case((unpriced, 1), else_=0)))
         .where(requests.c.chat_id.in_(visible))
         .group_by(requests.c.chat_id)
     )
@@ -305,8 +313,8 @@ def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], o
     money: dict[UUID, tuple[Decimal | None, int]] = {row[0]: (row[1], row[2]) for row in connection.execute(spent)}
     by_chat: dict[UUID, Glance] = {}
     for chat_id in chat_ids:
-        cost, unpriced = money.get(chat_id, (None, 0))
-        by_chat[chat_id] = Glance(opening=opening.get(chat_id, ""), cost=cost, unpriced=unpriced)
+        cost, uncounted = money.get(chat_id, (None, 0))
+        by_chat[chat_id] = Glance(opening=opening.get(chat_id, ""), cost=cost, unpriced=int(uncounted))
     return Glances(by_chat=MappingProxyType(by_chat), read_at=read_at)
 
 

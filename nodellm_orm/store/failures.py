@@ -87,11 +87,12 @@ def code_of(error: BaseException) -> Code:
     if isinstance(original, sqlite3.Error):
         extended: int | None = getattr(original, "sqlite_errorcode", None)
         return None if extended is None else extended & _SQLITE_PRIMARY
-    state: object = getattr(original, "sqlstate", None)
-    if isinstance(state, str):
-        return state
     first: object = original.args[0] if original is not None and original.args else None
-    return first if isinstance(first, int) and not isinstance(original, OSError) else None
+    if isinstance(first, int) and not isinstance(original, OSError):
+        # MySQL's own numbers say more than the SQLSTATE that its drivers may give as well.
+        return first
+    state: object = getattr(original, "sqlstate", None)
+    return state if isinstance(state, str) else None
 
 
 def is_database_error(error: BaseException) -> bool:

@@ -130,7 +130,7 @@ def written(dialect: str, naming: Naming, lower: str | None, upper: str) -> str:
     """The SQL that takes a database up, for a person to apply.
 
     Args:
-        dialect: ``sqlite``, ``postgresql``, ``mysql`` or ``mariadb``.
+        dialect: ``sqlite``, ``postgresql`` or ``mysql``.
         naming: prefix and schema of the tables.
         lower: the revision the database is at, ``None``: empty.
         upper: the revision to reach.

@@ -216,7 +216,8 @@ def _dialect(database: str | URL) -> str:
     if name not in _DIALECTS:
         msg = f"{name} names no database that is supported; use {', '.join(_DIALECTS)}, or a URL of one of them"
         raise ConfigurationError(msg)
-    return name
+    # One script for both: what MariaDB's own dialect writes differently, MySQL does not understand.
+    return "mysql" if name == "mariadb" else name
 
 
 def _known_revision(connection: Connection, naming: Naming) -> str | None:

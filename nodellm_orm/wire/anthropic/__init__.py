@@ -31,8 +31,9 @@ class Anthropic:
         """See `WireFormat.dropped`."""
         return dropped(request)
 
-    def parse(self, body: bytes) -> Completion:
+    def parse(self, body: bytes, profile: ModelProfile) -> Completion:
         """See `WireFormat.parse`."""
+        del profile  # one reading for all models
         return parse(body)
 
     def stream(self, profile: ModelProfile) -> StreamParser:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.wire.openai_chat.parse import failure, parse, request_id
 from nodellm_orm.wire.openai_chat.render import dropped, render
 from nodellm_orm.wire.openai_chat.stream import ChatStream
@@ -13,11 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nodellm_orm.domain.messages import Completion
+    from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.errors import ProviderError
     from nodellm_orm.ports.transport import WireRequest
     from nodellm_orm.ports.wire import ModelRequest, RenderCache, StreamParser
-
-_PLAIN: Final = ModelProfile()
 
 
 class OpenAIChat:
@@ -33,7 +31,7 @@ class OpenAIChat:
         """See `WireFormat.dropped`."""
         return dropped(request)
 
-    def parse(self, body: bytes, profile: ModelProfile = _PLAIN) -> Completion:
+    def parse(self, body: bytes, profile: ModelProfile) -> Completion:
         """See `WireFormat.parse`."""
         return parse(body, profile)
 

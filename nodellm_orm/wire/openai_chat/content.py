@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta
 from nodellm_orm.domain.jsontext import Pairs, dumps
@@ -85,6 +85,8 @@ class ContentReader:
                     if text:
                         yield PartReceived(index=self._key("text"), part=ThinkingPart(text=text))
                     self._kind = None
+                case _:
+                    assert_never(kind)
 
     def _item(self, item: object, *, whole: bool) -> Iterator[Event]:
         members = object_of(item)

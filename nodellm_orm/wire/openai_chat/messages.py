@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.domain.jsontext import Pairs, RawJson, dumps, loads, loads_verbatim
 from nodellm_orm.domain.parts import (
@@ -83,6 +83,8 @@ def _fresh(message: Message, request: ModelRequest) -> tuple[JsonText, ...]:
             return (dumps({"role": request.profile.system_role, "content": _text(message.parts)}),)
         case "user":
             return (dumps({"role": "user", "content": _text(message.parts)}),)
+        case _:
+            assert_never(message.role)
 
 
 def _text(parts: Sequence[Part]) -> str | list[dict[str, str]]:

@@ -64,19 +64,22 @@ def dropped(request: ModelRequest) -> tuple[str, ...]:
 def _options(request: ModelRequest) -> tuple[dict[str, object], set[str]]:
     """The members that say how to answer, and the settings that cannot be said."""
     settings, profile, left_out = request.settings, request.profile, set[str]()
+    thinking = {} if settings.thinking is None else _thinking(settings.thinking, request, left_out)
+    temperature = settings.temperature
+    thinks = thinking.get("reasoning_effort") not in {None, "none"}
+    if temperature is not None and not (profile.sampling and (profile.sampling_with_thinking or not thinks)):
+        left_out.add("temperature")
+        temperature = None
     members: dict[str, object] = {
         "model": request.model,
         "stream": True if request.stream else None,
         "stream_options": {"include_usage": True} if request.stream and profile.stream_usage else None,
         profile.max_tokens_field: _max_tokens(request),
-        "temperature": settings.temperature if profile.sampling else None,
+        "temperature": temperature,
+        **thinking,
+        "tool_choice": _tool_choice(request, left_out),
+        "parallel_tool_calls": _parallel(request, left_out),
     }
-    if settings.temperature is not None and not profile.sampling:
-        left_out.add("temperature")
-    if settings.thinking is not None:
-        members |= _thinking(settings.thinking, request, left_out)
-    members["tool_choice"] = _tool_choice(request, left_out)
-    members["parallel_tool_calls"] = _parallel(request, left_out)
     return members, left_out
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.domain.jsontext import JsonTextError, RawJson, loads
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
@@ -46,6 +46,8 @@ def response_format(request: ModelRequest) -> tuple[dict[str, object] | None, st
                 "schema"
             )
             raise UnsupportedFeatureError(msg)
+        case _:
+            assert_never(request.profile.structured)
 
 
 def is_closed(text: JsonText) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, assert_never
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,6 +69,8 @@ class TagSplitter:
                 return self._watch(text)
             case "plain":
                 return [("text", text)], None
+            case _:
+                assert_never(self._state)
 
     def _start(self, text: str) -> tuple[list[Split], str | None]:
         begun = text.lstrip()

@@ -10,6 +10,7 @@ import pytest
 
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.errors import ProviderTimeoutError
+from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.testing import (
     LoopbackServer,
     Pause,
@@ -23,18 +24,24 @@ from nodellm_orm.testing import (
     slowly,
     sse_answer,
 )
-from tests.integration.transport.calls import CHAT, PATIENT, SAFETY, STREAM, call, failure, left_in, soon, transport_to
+from tests.integration.transport.calls import CHAT, SAFETY, STREAM, call, failure, left_in, soon, transport_to
 
 if TYPE_CHECKING:
-    from nodellm_orm.ports.transport import WireRequest
-    from nodellm_orm.testing import Answer
+    from nodellm_orm.testing import Answer, Step
     from nodellm_orm.transport import HttpPool
 
 BOTH = pytest.mark.parametrize("request_", [CHAT, STREAM], ids=["body", "stream"])
 SHORT = 0.2
 CHUNKED = head(headers={"transfer-encoding": "chunked"})
-PINGS: Answer = (Send(CHUNKED), *([Send(frame(b": ping\n\n")), Pause(0.03)] * 1000))
-DRIP: Answer = (Send(CHUNKED), *([Send(frame(b"x")), Pause(0.4)] * 1000))
+
+
+def every(seconds: float, piece: bytes) -> list[Step]:
+    """A chunk again and again, with pauses."""
+    return [Send(CHUNKED), *(step for _ in range(1000) for step in (Send(frame(piece)), Pause(seconds)))]
+
+
+PINGS = every(0.03, b": ping\n\n")
+DRIP = every(0.4, b"x")
 
 
 async def expect_timeout(
@@ -237,21 +244,17 @@ async def test_server_that_never_shakes_hands(pool: HttpPool) -> None:
 
 async def test_request_that_the_server_does_not_read(pool: HttpPool) -> None:
     """A body that the server never takes off the connection passes the total."""
-    started = asyncio.Event()
+    done = asyncio.Event()
 
     async def ignore(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.transport.pause_reading()  # type: ignore[attr-defined] — a transport of asyncio's streams reads, too
-        started.set()
-        await done.wait()
+        await done.wait()  # Beyond a small buffer, asyncio reads only for somebody who asks.
         writer.transport.abort()
 
-    done = asyncio.Event()
     async with asyncio.timeout(SAFETY), await asyncio.start_server(ignore, "127.0.0.1", 0) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        big = type(CHAT)(path="/chat", body=bytes(32 << 20))
+        big = WireRequest(path="/chat", body=bytes(32 << 20))
         error, _ = await failure(transport_to(url, pool), big, timeout=Timeout(total=SHORT))
         done.set()
-    assert started.is_set()
     assert type(error) is ProviderTimeoutError
-    assert PATIENT.total == 600.0
+    assert "may have been processed" in str(error)
     assert await left_in(pool) == (0, 0, 0)

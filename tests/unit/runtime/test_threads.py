@@ -53,18 +53,18 @@ async def test_a_cancelled_future_drops_what_comes_later() -> None:
 
 def test_a_loop_that_is_gone_is_no_error_in_the_thread() -> None:
     """The program ended its loop while a tool was still running."""
-    release = threading.Event()
+    release, running = threading.Event(), threading.Event()
     threads: list[threading.Thread] = []
 
     def work() -> str:
         threads.append(threading.current_thread())
+        running.set()
         release.wait()
         return "nobody listens"
 
     async def begin() -> None:
         in_thread(work, name="t")
-        while not threads:
-            await asyncio.sleep(0)
+        await asyncio.to_thread(running.wait)
 
     asyncio.run(begin())
     release.set()

@@ -91,6 +91,7 @@ async def test_tools_are_told_in_the_order_given_and_found_by_exact_name() -> No
     assert [spec.name for spec in box.specs] == ["Another", "echo"]
     assert box.specs[1].description == "Say it again."
     assert box.get("echo") is echo
+    assert box.tools == (another, echo)
     assert Toolbox().specs == ()
 
 

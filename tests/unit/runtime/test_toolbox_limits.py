@@ -186,6 +186,21 @@ async def test_a_tool_that_ends_while_the_round_is_being_cancelled_is_reported()
     assert notes.contents == {"finishes_anyway": "charged"}
 
 
+async def test_a_tool_that_ends_in_the_moment_of_the_cancellation_is_reported() -> None:
+    """It was over before anybody could stop it."""
+
+    @tool
+    async def last_words() -> str:
+        round_.cancel()
+        return "charged"
+
+    notes = Notes()
+    round_ = asyncio.create_task(Toolbox([last_words]).run_round(calls("last_words"), finished=notes.on_finish))
+    with pytest.raises(asyncio.CancelledError):
+        await round_
+    assert notes.contents == {"last_words": "charged"}
+
+
 async def test_a_result_that_waits_for_another_callback_is_not_lost_by_a_cancellation() -> None:
     """One call has ended while another's start is being written: cancelled there, its end is still told."""
     starting, ended = asyncio.Event(), asyncio.Event()

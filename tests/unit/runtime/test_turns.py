@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from nodellm_orm.chat import Behaviour, Chat
-from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.domain.parts import TextPart
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.domain.usage import Usage
@@ -718,4 +717,3 @@ def test_end_of_the_loop_ends_the_turn() -> None:
 def test_hooks_dataclass_lists_every_point() -> None:
     """Every hook that a chat offers has its place among the hooks."""
     assert all(callable(getattr(Chat, name)) for name in Hooks.__dataclass_fields__)
-    assert FinishReason.HALT == "halt"

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.messages import Completion, MessageStatus
     from nodellm_orm.domain.parts import Part
-    from nodellm_orm.ports.wire import RenderCache
+    from nodellm_orm.ports.wire import RenderCache, WireFormat
 
-WIRE = Anthropic()
+WIRE: WireFormat = Anthropic()
 HERE = Origin(provider="anthropic", api="anthropic", endpoint="https://api.anthropic.com", model="claude-haiku-4-5")
 ELSEWHERE = Origin(provider="openai", api="openai_chat", endpoint="https://api.openai.com/v1", model="gpt-5-mini")
 WEATHER = ToolSpec(

@@ -8,6 +8,7 @@ from nodellm_orm import errors
 from nodellm_orm.domain.jsontext import dumps, encode
 from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.domain.parts import OpaquePart, RefusalPart, TextPart, ThinkingPart, ToolCallPart
+from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.testing.bodies import FakeCall, FakeThinking, anthropic_body, anthropic_error
 from tests.unit.wire.anthropic.asking import WIRE, body
@@ -15,7 +16,7 @@ from tests.unit.wire.anthropic.asking import WIRE, body
 
 def test_a_plain_answer() -> None:
     """Text, model, id, reason and tokens of a short answer."""
-    answer = WIRE.parse(encode(dumps(anthropic_body("It is 21 °C."))))
+    answer = WIRE.parse(encode(dumps(anthropic_body("It is 21 °C."))), ModelProfile())
     assert answer.parts == (TextPart(text="It is 21 °C."),)
     assert (answer.finish_reason, answer.raw_finish_reason) == (FinishReason.STOP, "end_turn")
     assert (answer.model, answer.response_id, answer.complete) == ("claude-haiku-4-5", "msg_1", True)
@@ -27,7 +28,7 @@ def test_thinking_then_calls() -> None:
     fake = anthropic_body(
         thinking=[FakeThinking("Hm."), FakeThinking("", "c2ln")], tool_calls=[FakeCall("f", {"a": 1}), FakeCall("g")]
     )
-    answer = WIRE.parse(encode(dumps(fake)))
+    answer = WIRE.parse(encode(dumps(fake)), ModelProfile())
     assert answer.parts == (
         ThinkingPart(text="Hm.", signature="c2lnbmF0dXJl"),
         ThinkingPart(text="", signature="c2ln"),
@@ -39,14 +40,16 @@ def test_thinking_then_calls() -> None:
 
 def test_hidden_thinking_is_kept_verbatim() -> None:
     """A redacted block stays as it is, key order included."""
-    answer = WIRE.parse(body({"data": "ZW5j", "type": "redacted_thinking"}, {"type": "text", "text": "Hi"}))
+    answer = WIRE.parse(
+        body({"data": "ZW5j", "type": "redacted_thinking"}, {"type": "text", "text": "Hi"}), ModelProfile()
+    )
     assert answer.parts[0] == ThinkingPart(redacted=True, opaque='{"data":"ZW5j","type":"redacted_thinking"}')
 
 
 def test_thinking_with_more_than_text_and_signature_is_kept_verbatim() -> None:
     """A member that this version does not know makes the whole block opaque state."""
     block = {"type": "thinking", "thinking": "Hm.", "signature": "c2ln", "binding": {"v": 2}}
-    part = WIRE.parse(body(block)).parts[0]
+    part = WIRE.parse(body(block), ModelProfile()).parts[0]
     assert part == ThinkingPart(text="Hm.", signature="c2ln", opaque=dumps(block))
 
 
@@ -56,7 +59,7 @@ def test_arguments_keep_digits_order_and_repeated_keys() -> None:
         b'{"content":[{"type":"tool_use","id":"t","name":"f",'
         b'"input":{"z": 1.50, "a": 1e5, "big": 12345678901234567890123, "a": "\\u00e9\\ud83d\\ude00\\ud83d"}}]}'
     )
-    (call,) = WIRE.parse(raw).tool_calls
+    (call,) = WIRE.parse(raw, ModelProfile()).tool_calls
     assert call.arguments == '{"z":1.50,"a":1e5,"big":12345678901234567890123,"a":"é😀\ud83d"}'
 
 
@@ -67,7 +70,8 @@ def test_text_and_calls_keep_members_this_version_does_not_know() -> None:
         body(
             {"type": "text", "text": "Hi", "citations": citations},
             {"type": "tool_use", "id": "t", "name": "f", "input": {}, "caller": {"type": "direct"}},
-        )
+        ),
+        ModelProfile(),
     )
     assert answer.parts[0] == TextPart(text="Hi", extra=dumps({"citations": citations}))
     assert answer.tool_calls[0].extra == '{"caller":{"type":"direct"}}'
@@ -86,7 +90,7 @@ def test_text_and_calls_keep_members_this_version_does_not_know() -> None:
 )
 def test_other_blocks_are_kept_verbatim(block: dict[str, object]) -> None:
     """Server tools, new blocks and known ones in a form that was not expected are opaque, never dropped."""
-    assert WIRE.parse(body(block)).parts == (OpaquePart(payload=dumps(block)),)
+    assert WIRE.parse(body(block), ModelProfile()).parts == (OpaquePart(payload=dumps(block)),)
 
 
 @pytest.mark.parametrize(
@@ -104,21 +108,21 @@ def test_other_blocks_are_kept_verbatim(block: dict[str, object]) -> None:
 )
 def test_why_it_stopped(word: str | None, reason: FinishReason) -> None:
     """Every word of the API has its reason, and the word itself is kept."""
-    answer = WIRE.parse(body({"type": "text", "text": "Hi"}, stop_reason=word))
+    answer = WIRE.parse(body({"type": "text", "text": "Hi"}, stop_reason=word), ModelProfile())
     assert (answer.finish_reason, answer.raw_finish_reason) == (reason, word)
 
 
 def test_a_refusal_keeps_its_explanation() -> None:
     """What the provider says of a refusal is a part of the answer."""
     details = {"type": "refusal", "category": "cyber", "explanation": "I cannot help with that."}
-    answer = WIRE.parse(body(stop_reason="refusal", stop_details=details))
+    answer = WIRE.parse(body(stop_reason="refusal", stop_details=details), ModelProfile())
     assert answer.parts == (RefusalPart(text="I cannot help with that."),)
     assert answer.finish_reason is FinishReason.CONTENT_FILTER
 
 
 def test_a_refusal_without_words_is_empty() -> None:
     """A refusal that explains nothing is stored as an answer without parts."""
-    answer = WIRE.parse(body(stop_reason="refusal", stop_details=None))
+    answer = WIRE.parse(body(stop_reason="refusal", stop_details=None), ModelProfile())
     assert answer.parts == ()
     assert answer.finish_reason is FinishReason.CONTENT_FILTER
 
@@ -126,7 +130,7 @@ def test_a_refusal_without_words_is_empty() -> None:
 def test_a_call_that_the_limit_met_is_not_to_be_run() -> None:
     """With max_tokens, the last call may lack half of its input, even where it is sound JSON; earlier ones do not."""
     calls = [{"type": "tool_use", "id": i, "name": "f", "input": {"path": "/"}} for i in ("a", "b")]
-    answer = WIRE.parse(body(*calls, stop_reason="max_tokens"))
+    answer = WIRE.parse(body(*calls, stop_reason="max_tokens"), ModelProfile())
     assert [call.truncated for call in answer.tool_calls] == [False, True]
     assert answer.finish_reason is FinishReason.LENGTH
 
@@ -143,7 +147,7 @@ def test_cached_tokens_are_part_of_the_prompt() -> None:
         "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 0, "code_runs": 1},
         "service_tier": "standard",
     }
-    assert WIRE.parse(body(usage=usage)).usage == Usage(
+    assert WIRE.parse(body(usage=usage), ModelProfile()).usage == Usage(
         input_tokens=240,
         cached_tokens=200,
         cache_write_tokens=30,
@@ -160,14 +164,16 @@ def test_tokens_of_compactions_and_advisors_are_named() -> None:
         {"type": "advisor_message", "input_tokens": 7, "cache_read_input_tokens": 1, "output_tokens": 9},
         {"type": "advisor_message", "input_tokens": 2, "output_tokens": 1},
     ]
-    usage = WIRE.parse(body(usage={"input_tokens": 5, "output_tokens": 6, "iterations": iterations})).usage
+    usage = WIRE.parse(
+        body(usage={"input_tokens": 5, "output_tokens": 6, "iterations": iterations}), ModelProfile()
+    ).usage
     assert usage.other_tokens == {"advisor_message_input_tokens": 10, "advisor_message_output_tokens": 10}
 
 
 @pytest.mark.parametrize("usage", [None, {}, {"input_tokens": -3, "output_tokens": "7"}, {"input_tokens": 1.5}, []])
 def test_counts_that_are_none_stay_unknown(usage: object) -> None:
     """Missing, negative or malformed counts are unknown, never 0."""
-    assert WIRE.parse(body(usage=usage)).usage == Usage()
+    assert WIRE.parse(body(usage=usage), ModelProfile()).usage == Usage()
 
 
 @pytest.mark.parametrize(
@@ -191,7 +197,7 @@ def test_counts_that_are_none_stay_unknown(usage: object) -> None:
 def test_what_is_no_message_is_refused(data: bytes) -> None:
     """Anything but a message is a protocol error that says what to look at."""
     with pytest.raises(errors.ProtocolError, match="check base_url"):
-        WIRE.parse(data)
+        WIRE.parse(data, ModelProfile())
 
 
 @pytest.mark.parametrize(
@@ -207,7 +213,7 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
 def test_an_error_under_a_good_status_is_an_error(kind: str, cls: type[errors.ProviderError]) -> None:
     """A 200 whose body is an error raises the class of its type, with the request id of the body."""
     with pytest.raises(errors.ProviderError) as caught:
-        WIRE.parse(encode(dumps(anthropic_error("no luck", type=kind))))
+        WIRE.parse(encode(dumps(anthropic_error("no luck", type=kind))), ModelProfile())
     assert type(caught.value) is cls
     assert caught.value.request_id == "req_1"
     assert "no luck" in str(caught.value)

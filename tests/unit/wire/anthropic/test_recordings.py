@@ -92,7 +92,7 @@ def _apply(message: dict[str, Any], event: dict[str, Any]) -> None:
 
 
 def _read(item: Interaction) -> Completion:
-    return folded([item.body]) if item.streamed else WIRE.parse(item.body)
+    return folded([item.body]) if item.streamed else WIRE.parse(item.body, ModelProfile())
 
 
 @pytest.mark.parametrize("item", _ANSWERS, ids=str)

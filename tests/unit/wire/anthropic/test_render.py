@@ -111,6 +111,14 @@ def test_a_choice_that_cannot_be_made() -> None:
         assert WIRE.dropped(request) == ("tool_choice",)
 
 
+def test_parallel_calls_where_they_have_no_switch() -> None:
+    """A model without a switch for parallel calls is asked without it, and the setting is named."""
+    settings = Settings(parallel_tool_calls=False)
+    request = asking(settings=settings, tools=[WEATHER], profile=ModelProfile(parallel_tool_calls=False))
+    assert "tool_choice" not in sent(request)
+    assert WIRE.dropped(request) == ("parallel_tool_calls",)
+
+
 def test_tools_are_sent_as_they_are_described() -> None:
     """A tool's schema goes out with the bytes it has; one without a type is an object's."""
     bare = ToolSpec(name="now", description="", parameters='{"properties":{}}')

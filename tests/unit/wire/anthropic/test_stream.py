@@ -30,7 +30,7 @@ def test_a_stream_says_what_the_body_says() -> None:
         "tool_calls": [FakeCall("get_weather", {"city": "Zürich"}), FakeCall("now")],
         "cache_read": 100,
     }
-    whole = WIRE.parse(encode(dumps(anthropic_body(**words))))  # type: ignore[arg-type]  # one dict for both
+    whole = WIRE.parse(encode(dumps(anthropic_body(**words))), ModelProfile())  # type: ignore[arg-type]  # one dict for both
     assert folded(anthropic_stream(**words)) == whole  # type: ignore[arg-type]  # as above
 
 
@@ -179,11 +179,23 @@ def test_a_refusal_in_a_stream() -> None:
 
 def test_events_that_mean_nothing_here() -> None:
     """Pings, events and deltas of kinds not known, and other protocols' last word are passed over."""
-    noise = event("ping", {}) + event("brand_new", {"x": 1}) + b": comment\n\n" + b"event: tick\ndata: 12:00\n\n"
-    delta = event("content_block_delta", {"index": 0, "delta": {"type": "brand_new_delta", "x": 1}})
-    opening = event("content_block_start", {"index": 0, "content_block": {"type": "text", "text": "Hi"}})
-    data = noise + start() + noise + opening + delta + event("content_block_stop", {"index": 0}) + ending()
-    assert folded([data + b"data: [DONE]\n\n"]).parts == (TextPart(text="Hi"),)
+    noise = (
+        event("ping", {})
+        + event("brand_new", {"x": 1})
+        + b": comment\n\n"
+        + b"event: tick\ndata: 12:00\n\nevent: tick\ndata: 12\n\n"
+    )
+    delta = {"type": "brand_new_delta", "x": 1}
+    data = noise + start() + noise + block(0, {"type": "text", "text": "Hi"}, delta)
+    data += block(1, {"type": "thinking", "thinking": "Hm"}, delta)
+    data += block(2, {"type": "redacted_thinking", "data": "x"}, delta)
+    data += block(3, {"type": "tool_use", "id": "t", "name": "f", "input": {}}, delta) + ending()
+    assert folded([data + b"data: [DONE]\n\n"]).parts == (
+        TextPart(text="Hi"),
+        ThinkingPart(text="Hm"),
+        ThinkingPart(redacted=True, opaque='{"type":"redacted_thinking","data":"x"}'),
+        ToolCallPart(call_id="t", wire_id="t", name="f", arguments="{}"),
+    )
 
 
 def test_pings_are_not_content() -> None:

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodellm_orm.domain.jsontext import Number, Pairs, dumps, encode
+from nodellm_orm.domain.profile import ModelProfile
 from tests.unit.wire.anthropic.asking import WIRE, folded
 
 if TYPE_CHECKING:
@@ -147,4 +148,4 @@ def test_a_stream_folds_to_what_its_body_gives(
     body = encode(dumps({**head, "content": [block.whole for block in blocks], **ending}))
     stream = _stream(chance, blocks, head, ending)
     cuts = sorted(chance.choices(range(len(stream)), k=chance.randint(0, 6)))
-    assert folded(stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])) == WIRE.parse(body)
+    assert folded(stream[a:b] for a, b in pairwise([0, *cuts, len(stream)])) == WIRE.parse(body, ModelProfile())

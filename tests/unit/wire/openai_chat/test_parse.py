@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodellm_orm.domain.parts import OpaquePart, RefusalPart, TextPart, ThinkingPart, ToolCallPart
+from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.errors import (
     AuthenticationError,
@@ -27,7 +28,7 @@ from tests.unit.wire.openai_chat.asking import PLAIN, TAGGED, WIRE, body
 
 
 def parts(message: object, **options: Any) -> tuple[object, ...]:
-    return WIRE.parse(body(message, **options)).parts
+    return WIRE.parse(body(message, **options), ModelProfile()).parts
 
 
 def call(**members: object) -> dict[str, object]:
@@ -37,7 +38,7 @@ def call(**members: object) -> dict[str, object]:
 def test_a_full_answer_is_read() -> None:
     """Text, calls, tokens, finish reason, model and id of a response as OpenAI sends it."""
     fake = openai_chat_body("Hi", tool_calls=[FakeCall("f", '{"a": 1}', "c1")], cached_tokens=3, reasoning_tokens=2)
-    answer = WIRE.parse(json.dumps(fake).encode())
+    answer = WIRE.parse(json.dumps(fake).encode(), ModelProfile())
     assert answer.parts == (
         TextPart(text="Hi"),
         ToolCallPart(call_id="c1", wire_id="c1", name="f", arguments='{"a": 1}'),
@@ -75,7 +76,7 @@ def test_a_full_answer_is_read() -> None:
 @pytest.mark.fault("A43")
 def test_finish_reasons_come_from_words_and_parts(raw: str | None, message: object, expected: str) -> None:
     """The vocabulary is ours; calls and refusals outrank the server's word, which is kept beside it."""
-    answer = WIRE.parse(body(message, finish=raw))
+    answer = WIRE.parse(body(message, finish=raw), ModelProfile())
     assert answer.finish_reason == expected
     assert answer.raw_finish_reason == (raw or None)
 
@@ -84,7 +85,7 @@ def test_finish_reasons_come_from_words_and_parts(raw: str | None, message: obje
 def test_a_call_cut_by_the_length_is_marked() -> None:
     """Its arguments are no JSON: it is never run, and the finish reason says why."""
     cut = {"id": "a", "function": {"name": "f", "arguments": '{"a": '}}
-    answer = WIRE.parse(body({"tool_calls": [cut]}, finish="length"))
+    answer = WIRE.parse(body({"tool_calls": [cut]}, finish="length"), ModelProfile())
     assert answer.finish_reason == "length"
     assert answer.tool_calls[0].truncated
 
@@ -140,7 +141,7 @@ def test_structured_thinking_is_kept_verbatim() -> None:
     first = '{"index":0,"type":"reasoning.text","text":"Hm.","signature":"c2ln","n":1.50}'
     details = f'[{first},{{"type":"reasoning.encrypted","data":"eA"}}]'
     raw = f'{{"choices":[{{"message":{{"content":"x","reasoning":"Hm.","reasoning_details":{details}}}}}]}}'
-    thinking = WIRE.parse(raw.encode()).parts[0]
+    thinking = WIRE.parse(raw.encode(), ModelProfile()).parts[0]
     assert thinking == ThinkingPart(text="Hm.", signature="c2ln", field="reasoning_details", opaque=details)
 
 
@@ -209,7 +210,7 @@ def test_tags_beside_a_field_of_thinking_are_text() -> None:
 @pytest.mark.fault("A39")
 def test_calls_are_read_in_every_shape(item: object, expected: tuple[str | None, str, str]) -> None:
     """Ids may be missing, arguments an object, empty or broken: they are kept as the server gave them."""
-    (part,) = WIRE.parse(body({"tool_calls": [item]})).tool_calls
+    (part,) = WIRE.parse(body({"tool_calls": [item]}), ModelProfile()).tool_calls
     assert (part.wire_id, part.name, part.arguments) == expected
     assert part.call_id == (expected[0] or "")
 
@@ -232,7 +233,7 @@ def test_members_beyond_call_and_text_are_kept_verbatim() -> None:
         '{"choices":[{"message":{"content":"x","annotations":[{"n":1.50,"b":1,"a":2}],"audio":null,"images":[],'
         '"tool_calls":[{"id":"a","function":{"name":"f","arguments":"{}"},"extra_content":{"google":{"s":"e","n":1.0}}}]}}]}'
     )
-    text, tool = WIRE.parse(raw.encode()).parts
+    text, tool = WIRE.parse(raw.encode(), ModelProfile()).parts
     assert text == TextPart(text="x", extra='{"annotations":[{"n":1.50,"b":1,"a":2}]}')
     assert isinstance(tool, ToolCallPart)
     assert tool.extra == '{"extra_content":{"google":{"s":"e","n":1.0}}}'
@@ -241,13 +242,13 @@ def test_members_beyond_call_and_text_are_kept_verbatim() -> None:
 def test_the_first_choice_is_the_answer() -> None:
     """Others are left out, wherever the first one stands."""
     choices = [{"index": 1, "message": {"content": "b"}}, {"index": 0, "message": {"content": "a"}}]
-    assert WIRE.parse(json.dumps({"choices": choices}).encode()).text == "a"
+    assert WIRE.parse(json.dumps({"choices": choices}).encode(), ModelProfile()).text == "a"
 
 
 @pytest.mark.fault("A46")
 def test_model_and_id_are_the_providers_or_unknown() -> None:
     """What is empty or no string is unknown."""
-    answer = WIRE.parse(body({"content": "x"}, model="", id=7))
+    answer = WIRE.parse(body({"content": "x"}, model="", id=7), ModelProfile())
     assert (answer.model, answer.response_id) == (None, None)
 
 
@@ -306,6 +307,15 @@ _STATED = {"prompt_tokens": 10, "completion_tokens": 5}
             Usage(input_tokens=50, output_tokens=5, other_tokens={"input_audio_tokens": 40}),
         ),
         (
+            {
+                **_STATED,
+                "total_tokens": 58,
+                "prompt_tokens_details": {"audio_tokens": 40},
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+            Usage(input_tokens=50, output_tokens=8, reasoning_tokens=3, other_tokens={"input_audio_tokens": 40}),
+        ),
+        (
             {**_STATED, "server_tool_use_details": {"web_search_requests": 2}},
             Usage(input_tokens=10, output_tokens=5, other_tokens={"web_searches": 2}),
         ),
@@ -313,7 +323,7 @@ _STATED = {"prompt_tokens": 10, "completion_tokens": 5}
 )
 def test_usage_is_what_makes_sense_of_it(usage: object, expected: Usage) -> None:
     """What is missing, negative or contradicts itself is unknown, never 0."""
-    assert WIRE.parse(body({"content": "x"}, usage=usage)).usage == expected
+    assert WIRE.parse(body({"content": "x"}, usage=usage), ModelProfile()).usage == expected
 
 
 @pytest.mark.parametrize(
@@ -327,6 +337,7 @@ def test_usage_is_what_makes_sense_of_it(usage: object, expected: Usage) -> None
         ('{"cost":"1"}', None),
         ('{"cost":{"total":1}}', None),
         ('{"cost":1e999999999999}', None),
+        ('{"cost":1e9999999999999999999999}', None),
         ('{"cost":null}', None),
         ('{"cost_in_usd_ticks":645000}', Decimal("0.0000645")),
         ('{"cost":1,"cost_in_usd_ticks":645000}', Decimal(1)),
@@ -335,7 +346,7 @@ def test_usage_is_what_makes_sense_of_it(usage: object, expected: Usage) -> None
 def test_a_reported_cost_keeps_its_digits(usage: str, expected: Decimal | None) -> None:
     """Exact decimals of dollars; what is no amount is unknown."""
     raw = f'{{"choices":[{{"message":{{"content":"x"}}}}],"usage":{usage}}}'
-    assert WIRE.parse(raw.encode()).usage.reported_cost == expected
+    assert WIRE.parse(raw.encode(), ModelProfile()).usage.reported_cost == expected
 
 
 @pytest.mark.fault("A20")
@@ -356,7 +367,7 @@ def test_a_reported_cost_keeps_its_digits(usage: str, expected: Decimal | None) 
 def test_an_error_behind_a_200_is_that_error(raw: object, cls: type[ProviderError], match: str) -> None:
     """Its class is what its words stand for, its message the provider's."""
     with pytest.raises(cls, match=match) as caught:
-        WIRE.parse(json.dumps(raw).encode())
+        WIRE.parse(json.dumps(raw).encode(), ModelProfile())
     assert not isinstance(caught.value, ProtocolError)
 
 
@@ -386,14 +397,14 @@ def test_an_error_behind_a_200_is_that_error(raw: object, cls: type[ProviderErro
 def test_what_is_no_answer_is_a_protocol_error(raw: bytes, match: str) -> None:
     """Nothing, pages, text, other JSON: never an empty answer."""
     with pytest.raises(ProtocolError, match=match):
-        WIRE.parse(raw)
+        WIRE.parse(raw, ModelProfile())
 
 
 def test_an_answer_without_choices_may_pass() -> None:
     """OpenRouter's empty answers are worth another try, a foreign document is not."""
     for raw, retryable in ((b'{"choices": null}', True), (b"{}", False)):
         with pytest.raises(ProtocolError) as caught:
-            WIRE.parse(raw)
+            WIRE.parse(raw, ModelProfile())
         assert caught.value.retryable is retryable
 
 
@@ -402,19 +413,19 @@ def test_an_answer_without_choices_may_pass() -> None:
 def test_a_body_cut_off_is_a_broken_connection(end: int) -> None:
     """The beginning of an answer is never read as one, and may be asked for again."""
     with pytest.raises(ProviderConnectionError) as caught:
-        WIRE.parse(body({"content": "Hello } there"})[:end])
+        WIRE.parse(body({"content": "Hello } there"})[:end], ModelProfile())
     assert caught.value.retryable
 
 
 def test_blank_lines_before_the_body_are_skipped() -> None:
     """DeepSeek sends them while a request waits."""
-    assert WIRE.parse(b"\n\n\n" + body({"content": "x"})).text == "x"
+    assert WIRE.parse(b"\n\n\n" + body({"content": "x"}), ModelProfile()).text == "x"
 
 
 def test_surrogates_that_belong_together_are_joined() -> None:
     """An escaped pair is one character; a lone half is kept."""
     raw = b'{"choices":[{"message":{"content":"\\ud83d\\ude00 \\ud83d"}}]}'
-    assert WIRE.parse(raw).text == "\U0001f600 \ud83d"
+    assert WIRE.parse(raw, ModelProfile()).text == "\U0001f600 \ud83d"
 
 
 _OUTER = ("choices", "message", "delta", "error", "usage", "prompt_tokens", "finish_reason", "index", "id", "type")

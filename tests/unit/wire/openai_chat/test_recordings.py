@@ -28,7 +28,7 @@ from tests.unit.wire.recordings import Interaction, interactions, needs_recordin
 if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Completion, Role
 
-pytestmark = needs_recordings
+pytestmark = [pytest.mark.recordings, needs_recordings]
 
 _PROVIDERS = ("openai", "azure", "deepseek", "openrouter", "mistral", "xai", "ollama", "bedrock")
 _ALL = [found for provider in _PROVIDERS for found in interactions(provider, "/chat/completions")]
@@ -128,21 +128,21 @@ def test_something_was_recorded() -> None:
 @pytest.mark.parametrize("recorded", _BODIES, ids=str)
 def test_bodies_say_to_us_what_they_say(recorded: Interaction) -> None:
     """Text, thinking, calls, finish reason, tokens and model are those of the recorded body."""
-    assert _our_reading(WIRE.parse(recorded.body)) == _plain_reading(json.loads(recorded.body))
+    assert _our_reading(WIRE.parse(recorded.body, ModelProfile())) == _plain_reading(json.loads(recorded.body))
 
 
 @pytest.mark.parametrize("recorded", _BODIES, ids=str)
 def test_reported_costs_keep_their_digits(recorded: Interaction) -> None:
     """The cost is the decimal that the body writes; without one it is unknown."""
     usage = json.loads(recorded.body, parse_float=str, parse_int=str).get("usage") or {}
-    reported = WIRE.parse(recorded.body).usage.reported_cost
+    reported = WIRE.parse(recorded.body, ModelProfile()).usage.reported_cost
     assert (None if reported is None else float(reported)) == (float(usage["cost"]) if "cost" in usage else None)
 
 
 @pytest.mark.parametrize("recorded", _BODIES, ids=str)
 def test_calls_outrank_the_stated_finish_reason(recorded: Interaction) -> None:
     """An answer with calls in it finishes with them, and no other does."""
-    completion = WIRE.parse(recorded.body)
+    completion = WIRE.parse(recorded.body, ModelProfile())
     assert (completion.finish_reason == "tool_call") == bool(completion.tool_calls)
 
 
@@ -272,7 +272,7 @@ def _conversations() -> list[tuple[str, list[dict[str, Any]], dict[int, Completi
             place = len(sent_before)
             if len(sent_after) <= place or sent_after[:place] != sent_before:
                 break
-            answers[place] = folded(fed([before.body])) if before.streamed else WIRE.parse(before.body)
+            answers[place] = folded(fed([before.body])) if before.streamed else WIRE.parse(before.body, ModelProfile())
             texts_only = all(isinstance(message.get("content"), str | None) for message in sent_after)
             known = all(at in answers for at, message in enumerate(sent_after) if message["role"] == "assistant")
             if texts_only and known and sent_after[place]["role"] == "assistant":

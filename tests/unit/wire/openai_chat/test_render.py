@@ -373,6 +373,20 @@ def test_thinking_is_said_in_the_nearest_word(
     assert WIRE.dropped(request) == left_out
 
 
+@pytest.mark.parametrize(("effort", "expected"), [("high", None), ("none", 0.5), (None, 0.5)])
+def test_temperature_gives_way_to_thinking_where_they_exclude_each_other(effort: Any, expected: float | None) -> None:
+    """Some models take it only while they do not think."""
+    profile = ModelProfile(
+        thinking="effort", efforts=("none", *_LEVELS), thinking_off="disabled", sampling_with_thinking=False
+    )
+    config = ThinkingConfig(effort=effort) if effort else None
+    request = asking(settings=Settings(temperature=0.5, thinking=config), profile=profile)
+    assert sent(request).get("temperature") == expected
+    assert WIRE.dropped(request) == (() if expected else ("temperature",))
+    free = ModelProfile(thinking="effort", efforts=_LEVELS)
+    assert sent(asking(settings=Settings(temperature=0.5, thinking=config), profile=free))["temperature"] == 0.5
+
+
 def test_thinking_is_turned_off_by_a_member_of_its_own_where_no_word_does() -> None:
     """DeepSeek and Z.ai have a switch beside the scale."""
     profile = ModelProfile(thinking="effort", efforts=("low", "high"), thinking_off="disabled")
@@ -402,6 +416,8 @@ def test_usage_is_asked_for_where_the_server_knows_how() -> None:
         (_closed('{"anyOf":[{"$ref":"#/$defs/N"},{"type":"null"}]}', _CLOSED), True),
         (_closed('{"$ref":"#/$defs/N"}', '{"type":["object","null"]}'), None),
         (_closed('{"type":"integer","default":1}'), None),
+        ('{"type":"object","properties":[],"required":[],"additionalProperties":false}', None),
+        ('{"type":"object","properties":{},"required":"n","additionalProperties":false}', None),
         ('{"anyOf":[{"type":"string"}]}', None),
     ],
 )

@@ -13,6 +13,7 @@ from nodellm_orm.domain.accumulator import Accumulator
 from nodellm_orm.domain.events import TextDelta, ThinkingDelta, ToolCallDelta
 from nodellm_orm.domain.jsontext import dumps, encode
 from nodellm_orm.domain.parts import OpaquePart, RefusalPart, TextPart, ThinkingPart, ToolCallPart
+from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.errors import (
     AuthenticationError,
@@ -43,7 +44,6 @@ from tests.unit.wire.openai_chat.asking import (
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Completion
-    from nodellm_orm.domain.profile import ModelProfile
 
 _USAGE = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
 
@@ -82,7 +82,7 @@ def test_a_stream_folds_into_its_body(interleaved: bool) -> None:  # noqa: FBT00
     tools = [FakeCall("f", '{"city": "Oslo"}', "c1"), FakeCall("g", '{"n": [1, 2]}', "c2")]
     stream = openai_chat_stream("It is cold.", tool_calls=tools, cached_tokens=3, interleaved=interleaved)
     whole = openai_chat_body("It is cold.", tool_calls=tools, cached_tokens=3)
-    assert streamed(*stream) == WIRE.parse(encode(dumps(whole)))
+    assert streamed(*stream) == WIRE.parse(encode(dumps(whole)), ModelProfile())
 
 
 def test_text_is_given_as_it_comes() -> None:
@@ -133,6 +133,7 @@ def test_fragments_are_put_together_by_index() -> None:
         ([fragment(0, "a", "f", "{"), fragment(0, "a", "f", "}")], [("a", "f", "{}")]),
         ([fragment(0, None, "f", "{"), fragment(0, None, "f", "}")], [(None, "f", "{}")]),
         ([fragment(0, "a", "f"), fragment(0, "", "", "{}")], [("a", "f", "{}")]),
+        ([fragment(0, None, "f", '{"x":{}'), fragment(0, None, "f", "}")], [(None, "f", '{"x":{}}')]),
         # The same id twice in one answer.
         ([fragment(0, "a", "f", "{}"), fragment(1, "a", "f", "{}")], [("a", "f", "{}"), ("a", "f", "{}")]),
         # Arguments of other shapes.
@@ -274,14 +275,14 @@ def test_structured_thinking_grows_by_type_and_index() -> None:
         {**text, "text": "Hm.", "signature": "c2ln"},
         {"type": "reasoning.encrypted", "index": 0, "data": "ab", "id": "r"},
     ]
-    assert answer == WIRE.parse(body({"reasoning": "Hm.", "reasoning_details": whole, "content": "x"}))
+    assert answer == WIRE.parse(body({"reasoning": "Hm.", "reasoning_details": whole, "content": "x"}), ModelProfile())
 
 
 def test_encrypted_thinking_keeps_its_place_before_the_text() -> None:
     """A trace without readable text is a part all the same."""
     item = {"type": "reasoning.encrypted", "index": 0, "data": "a"}
     answer = streamed(chunk({"reasoning_details": [item]}), chunk({"content": "x"}), stop(), DONE)
-    assert answer == WIRE.parse(body({"reasoning_details": [item], "content": "x"}))
+    assert answer == WIRE.parse(body({"reasoning_details": [item], "content": "x"}), ModelProfile())
     assert isinstance(answer.parts[0], ThinkingPart)
 
 
@@ -293,7 +294,7 @@ def test_items_of_content_are_put_together() -> None:
 
     answer = streamed(thought("H"), thought("m."), thought("", closed=True), chunk({"content": "x"}), stop(), DONE)
     item = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}], "closed": True}
-    assert answer == WIRE.parse(body({"content": [item, {"type": "text", "text": "x"}]}))
+    assert answer == WIRE.parse(body({"content": [item, {"type": "text", "text": "x"}]}), ModelProfile())
 
 
 def test_items_that_are_not_understood_keep_their_place() -> None:
@@ -304,7 +305,7 @@ def test_items_that_are_not_understood_keep_their_place() -> None:
         {"type": "text", "text": "b"},
     ]
     answer = streamed(*(chunk({"content": [item]}) for item in items), stop(), DONE)
-    assert answer == WIRE.parse(body({"content": items}))
+    assert answer == WIRE.parse(body({"content": items}), ModelProfile())
     assert isinstance(answer.parts[1], OpaquePart)
 
 
@@ -313,7 +314,7 @@ def test_annotations_are_collected() -> None:
     answer = streamed(
         chunk({"content": "x"}), chunk({"annotations": [{"n": 1}]}), chunk({"annotations": [{"n": 2}]}), stop(), DONE
     )
-    assert answer == WIRE.parse(body({"content": "x", "annotations": [{"n": 1}, {"n": 2}]}))
+    assert answer == WIRE.parse(body({"content": "x", "annotations": [{"n": 1}, {"n": 2}]}), ModelProfile())
 
 
 @pytest.mark.parametrize(
@@ -491,10 +492,16 @@ def test_a_body_that_is_no_stream_is_read_as_a_body(cut: int) -> None:
     """A server that ignores ``stream`` and the content type still gives its answer, or its error."""
     whole = b"\n" + body({"content": "x", "tool_calls": [{"id": "a", "function": {"name": "f"}}]}, usage=_USAGE)
     pieces = [whole[at : at + cut] for at in range(0, len(whole), cut)]
-    assert streamed(*pieces) == WIRE.parse(whole)
+    assert streamed(*pieces) == WIRE.parse(whole, ModelProfile())
     partial_text(data({"error": {"message": "m", "type": "overloaded_error"}})[6:], error=OverloadedError)
     partial_text(whole[:-3], error=StreamInterruptedError)
     partial_text(b"<html>", b"</html>", error=ProtocolError)
+
+
+@pytest.mark.fault("A26")
+def test_a_body_that_is_no_stream_has_a_limit() -> None:
+    """An endless document is refused before it fills the memory."""
+    partial_text(b'{"x": "', *[b"x" * 1024 * 1024] * 17, error=ProtocolError)
 
 
 @pytest.mark.fault("A16")
