@@ -31,10 +31,10 @@ async def run(snippet: str, page: Path, names: dict[str, Any]) -> None:
     """Run a snippet among the names of those before it; one with a loop of its own runs in a thread."""
     if "asyncio.run(" in snippet:
         program: dict[str, Any] = {"__name__": "__main__"}
-        await asyncio.to_thread(exec, compile(snippet, str(page), "exec"), program)
+        await asyncio.to_thread(exec, compile(snippet, str(page), "exec", dont_inherit=True), program)
         names.update({name: value for name, value in program.items() if name not in names})  # what it imported
         return
-    code = compile(snippet, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(snippet, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     outcome = types.FunctionType(code, names)()
     if inspect.isawaitable(outcome):
         await outcome
