@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as altered
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, get_args, overload
 
 from nodellm_orm.domain.codec import encode_parts
 from nodellm_orm.domain.jsontext import dumps, loads
-from nodellm_orm.domain.messages import Message
+from nodellm_orm.domain.messages import Message, Role
 from nodellm_orm.domain.parts import TextPart
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
@@ -21,19 +21,26 @@ from nodellm_orm.runtime.hooks import Hooks
 from nodellm_orm.runtime.identity import digest
 from nodellm_orm.runtime.loop import Turn
 from nodellm_orm.runtime.options import Options, check_choice, frozen_metadata, question, stored_schema
-from nodellm_orm.runtime.plan import Plan
-from nodellm_orm.runtime.stream import ReplyStream
+from nodellm_orm.runtime.plan import OnLimit, Plan, UnknownPolicy
+from nodellm_orm.runtime.refusals import (
+    refuse_key,
+    refuse_params,
+    refuse_seconds,
+    refuse_text,
+    refuse_unknown,
+    refuse_word,
+)
+from nodellm_orm.runtime.stream import OnAbandon, ReplyStream
 from nodellm_orm.runtime.structured import StructuredSchema
 from nodellm_orm.runtime.toolbox import Toolbox
+from nodellm_orm.transport import check_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
     from decimal import Decimal
-    from typing import TypedDict
     from uuid import UUID
 
     from nodellm_orm.domain.jsontext import JsonValue
-    from nodellm_orm.domain.messages import Role
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.replies import Reply
     from nodellm_orm.ports.journal import ChatHead, ChatTotals, Journal
@@ -43,34 +50,35 @@ if TYPE_CHECKING:
     from nodellm_orm.runtime.hooks import Hook
     from nodellm_orm.runtime.host import Host
     from nodellm_orm.runtime.options import Content, Thinks
-    from nodellm_orm.runtime.plan import Durability, OnLimit, UnknownPolicy
-    from nodellm_orm.runtime.stream import OnAbandon
+    from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
 
-    class AskOptions(TypedDict, total=False):
-        """What may be said about one question; each overrides the chat's own setting for this turn only."""
 
-        files: Sequence[object]
-        tools: Iterable[ToolSource] | None
-        tool_choice: str | None
-        parallel_tool_calls: bool | None
-        thinking: Thinks | None
-        temperature: float | None
-        max_tokens: int | None
-        max_tool_rounds: int | None
-        max_cost: Decimal | float | str | None
-        timeout: Timeout | float | None
-        headers: Mapping[str, str] | None
-        params: Mapping[str, object] | None
-        idempotency_key: str | None
-        wait: float
-        on_limit: OnLimit
-        abandon_pending: bool
+class AskOptions(TypedDict, total=False):
+    """What may be said about one question; each overrides the chat's own setting for this turn only."""
+
+    files: Sequence[object]
+    tools: Iterable[ToolSource] | None
+    tool_choice: str | None
+    parallel_tool_calls: bool | None
+    thinking: Thinks | None
+    temperature: float | None
+    max_tokens: int | None
+    max_tool_rounds: int | None
+    max_cost: Decimal | float | str | None
+    timeout: Timeout | float | None
+    headers: Mapping[str, str] | None
+    params: Mapping[str, object] | None
+    idempotency_key: str | None
+    wait: float
+    on_limit: OnLimit
+    abandon_pending: bool
 
 
 T = TypeVar("T")
 
 _OPTION_NAMES = frozenset(Options.__dataclass_fields__)
+_ASK_NAMES = AskOptions.__optional_keys__ | {"schema"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -239,6 +247,7 @@ class Chat:
                 ``finish`` lets the answer complete.
             options: as for `ask`.
         """
+        refuse_word("on_abandon", on_abandon, get_args(OnAbandon))
         planner = self._planner(question(content), schema, options, stream=True)
         wait = options.get("wait", 0)
 
@@ -264,6 +273,7 @@ class Chat:
             ChatError: the chat has no turn yet.
             ChatBusyError: another worker still holds the turn (``wait=`` waits for it).
         """
+        refuse_word("unknown", unknown, get_args(UnknownPolicy))
         planner = self._planner((), schema, options, stream=False, unknown=unknown)
         drive = await self._run(planner, Turn.resume, heard=False, wait=options.get("wait", 0))
         return await _awaited(drive)
@@ -327,6 +337,7 @@ class Chat:
         unknown: UnknownPolicy = "report",
     ) -> Callable[[ChatHead], Plan]:
         """Checks what was given, and makes the plan once the chat's head is known."""
+        _check_asked(options)
         if options.get("files"):
             msg = "files cannot be attached yet; put their text into the question"
             raise UnsupportedFeatureError(msg)
@@ -340,6 +351,7 @@ class Chat:
         toolbox = behaviour.toolbox if own_tools is None else Toolbox(own_tools, timeout=timeout.tool)
         form = StructuredSchema.of(schema) if schema is not None else behaviour.schema
         params = {**behaviour.params, **(options.get("params") or {})}
+        headers = {**behaviour.headers, **checked_headers(options.get("headers"))}
         key = options.get("idempotency_key")
         request_hash = None if key is None else _request_hash(parts, chosen, form, toolbox, params)
 
@@ -358,7 +370,7 @@ class Chat:
                 parts=parts,
                 stream=stream,
                 schema=form if form is not None else stored_schema(settings),
-                headers={**behaviour.headers, **(options.get("headers") or {})},
+                headers=headers,
                 params=params,
                 idempotency_key=key,
                 request_hash=request_hash,
@@ -432,9 +444,7 @@ class Chat:
         Raises:
             ConfigurationError: an option that does not exist or cannot be meant.
         """
-        if unknown := sorted(options.keys() - _OPTION_NAMES):
-            msg = f"unknown setting {', '.join(unknown)}; known are {', '.join(sorted(_OPTION_NAMES))}"
-            raise ConfigurationError(msg)
+        refuse_unknown(options, _OPTION_NAMES, what="setting")
         chosen = Options(**options)
         chosen.over(self._chat.wanted.settings)
         return self._change(lambda head: altered(head, settings=chosen.over(head.settings)))
@@ -446,6 +456,7 @@ class Chat:
             model: its name.
             provider: its provider, when that changes too.
         """
+        refuse_key("model", model)
         chat = self if provider is None else self.with_provider(provider)
         return chat._change(lambda head: altered(head, model=model))  # noqa: SLF001 — it is this object
 
@@ -456,6 +467,7 @@ class Chat:
             provider: its name.
             model: the model there; the provider's default when omitted.
         """
+        refuse_key("model", model)
         target = self._host.models.model(provider, model, None)
         return self._change(lambda head: altered(head, provider=provider, model=model, api=target.origin.api))
 
@@ -516,11 +528,13 @@ class Chat:
 
     def with_headers(self, **headers: str) -> Self:
         """Send further headers; never stored."""
-        self._behaviour = altered(self._behaviour, headers={**self._behaviour.headers, **headers})
+        added = checked_headers(headers)
+        self._behaviour = altered(self._behaviour, headers={**self._behaviour.headers, **added})
         return self
 
     def with_params(self, **params: object) -> Self:
         """Send further raw members of the request; never stored."""
+        refuse_params(params)
         self._behaviour = altered(self._behaviour, params={**self._behaviour.params, **params})
         return self
 
@@ -542,6 +556,7 @@ class Chat:
             metadata: in place of the earlier one.
             options: settings, as `create_chat` takes them.
         """
+        refuse_text("title", title, empty=True)
         if title is not None:
             self._change(lambda head: altered(head, title=title))
         if model is not None:
@@ -621,6 +636,33 @@ class Chat:
         return self._hook("after_response", hook)
 
 
+def checked_headers(headers: object) -> dict[str, str]:
+    """The caller's own headers, fit to be sent.
+
+    Args:
+        headers: as given.
+
+    Raises:
+        ConfigurationError: they are no mapping of texts, or cannot be sent; names the header, never its value.
+    """
+    if headers is None:
+        return {}
+    if not isinstance(headers, Mapping) or any(not isinstance(text, str) for pair in headers.items() for text in pair):
+        msg = 'headers is a dict of texts, such as {"x-trace": "42"}; write it so'
+        raise ConfigurationError(msg)
+    return check_headers(headers)
+
+
+def _check_asked(options: AskOptions) -> None:
+    """Refuse what cannot be meant with one question, before anything begins."""
+    refuse_unknown(options, _ASK_NAMES)
+    refuse_seconds("wait", options.get("wait", 0), zero=True)
+    refuse_word("on_limit", options.get("on_limit", "return"), get_args(OnLimit))
+    refuse_key("idempotency_key", options.get("idempotency_key"))
+    if (params := options.get("params")) is not None:
+        refuse_params(params)
+
+
 async def _awaited(drive: Drive) -> Reply[Any]:
     """The reply of a turn whose caller, when cancelled, takes the turn with him."""
     try:
@@ -658,20 +700,49 @@ def opening_messages(messages: Iterable[Message | Mapping[str, str]]) -> list[Me
         messages: `Message` values, or dicts with ``role`` and ``content``.
 
     Raises:
-        ConfigurationError: for anything else.
+        ConfigurationError: for anything else, for a message that says nothing, and where calls and results do not
+            belong together: no provider would take such a history.
     """
-    opened: list[Message] = []
-    for position, given in enumerate(messages):
-        if isinstance(given, Message):
-            message = given
-        elif isinstance(given, Mapping) and given.keys() == {"role", "content"}:
-            role: Any = given["role"]
-            message = Message(role=role, parts=(TextPart(text=given["content"]),))
-        else:
-            msg = 'messages are Message values or {"role": …, "content": …} dicts'
+    opened = [_opening(position, given) for position, given in enumerate(messages)]
+    waiting: set[str] = set()
+    for position, message in enumerate(opened):
+        answered = {result.call_id for result in message.tool_results}
+        if waiting and not answered:
+            msg = f"message {position} comes before the results of {', '.join(sorted(waiting))}; put these first"
             raise ConfigurationError(msg)
-        if message.role not in {"system", "user", "assistant", "tool"}:
-            msg = f"a message's role is system, user, assistant or tool, not {message.role!r}"
+        if answered - waiting:
+            unasked = ", ".join(sorted(answered - waiting))
+            msg = f"message {position} answers {unasked}, a call that was not made; leave it out"
             raise ConfigurationError(msg)
-        opened.append(altered(message, position=position))
+        waiting -= answered
+        if message.status == "complete":
+            waiting |= {call.call_id for call in message.tool_calls}
+    if waiting:
+        msg = (
+            f"calls without results: {', '.join(sorted(waiting))}; add tool messages with them, or leave the calls out"
+        )
+        raise ConfigurationError(msg)
     return opened
+
+
+def _opening(position: int, given: object) -> Message:
+    if isinstance(given, Message):
+        message = given
+    elif isinstance(given, Mapping) and given.keys() == {"role", "content"} and isinstance(given["content"], str):
+        role: Any = given["role"]
+        message = Message(role=role, parts=(TextPart(text=given["content"]),) if given["content"].strip() else ())
+    else:
+        msg = 'messages are Message values or {"role": …, "content": …} dicts whose content is a text'
+        raise ConfigurationError(msg)
+    if message.role not in get_args(Role):
+        msg = f"a message's role is system, user, assistant or tool, not {message.role!r}"
+        raise ConfigurationError(msg)
+    if not message.parts:
+        msg = f"message {position} is empty; leave it out"
+        raise ConfigurationError(msg)
+    if (message.role == "tool") != bool(message.tool_results):
+        msg = (
+            f"message {position}: results of tools, and nothing else, have the role tool; give Message values for them"
+        )
+        raise ConfigurationError(msg)
+    return altered(message, position=position)

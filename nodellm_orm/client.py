@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import random
 import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, get_args
 from uuid import UUID
 
-from nodellm_orm.chat import Behaviour, Chat, opening_messages
+import httpx
+
+from nodellm_orm.chat import Behaviour, Chat, checked_headers, opening_messages
 from nodellm_orm.config import Environment
+from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
-from nodellm_orm.ports.journal import ChatHead
+from nodellm_orm.ports.journal import ANY_OWNER, ChatHead
 from nodellm_orm.providers.endpoint import resolve
 from nodellm_orm.providers.prices import GenaiPrices
 from nodellm_orm.providers.registry import find_provider
@@ -25,41 +30,50 @@ from nodellm_orm.runtime.host import Host
 from nodellm_orm.runtime.memory import MemoryJournal
 from nodellm_orm.runtime.model import HttpModel
 from nodellm_orm.runtime.options import Options, check_choice, frozen_metadata
+from nodellm_orm.runtime.plan import Durability
 from nodellm_orm.runtime.prompted import PromptedModel
+from nodellm_orm.runtime.refusals import (
+    refuse_key,
+    refuse_owner,
+    refuse_params,
+    refuse_seconds,
+    refuse_text,
+    refuse_unknown,
+    refuse_word,
+)
 from nodellm_orm.runtime.structured import StructuredSchema
 from nodellm_orm.runtime.toolbox import Toolbox
+from nodellm_orm.runtime.tools import collect
 from nodellm_orm.store.access import open_access
+from nodellm_orm.store.define import Records
 from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.transport.pool import HttpPool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable
     from types import TracebackType
-    from typing import Literal, TypeAlias
 
-    import httpx
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
     from nodellm_orm.domain.messages import Message
-    from nodellm_orm.domain.money import Price
     from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
     from nodellm_orm.ports.journal import Journal, Owner
     from nodellm_orm.ports.transport import Transport
     from nodellm_orm.providers.endpoint import Endpoint
     from nodellm_orm.providers.profiles import ProfileOverrides
     from nodellm_orm.runtime.model import Model
-    from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
-    from nodellm_orm.store.define import Records
 
     Database: TypeAlias = AsyncEngine | async_sessionmaker[AsyncSession] | AsyncSession
     """What names a database: an engine, a sessionmaker, or a session."""
-    Transactions: TypeAlias = Literal["own", "caller"]
+
+Transactions: TypeAlias = Literal["own", "caller"]
 
 _CLOSING_GRACE = 10.0
 _DATABASE_TIMEOUT = 30.0
 _LEASE = 60.0
+_SETTINGS = frozenset(Options.__dataclass_fields__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +99,10 @@ class _Given:
 
     def resolve(self, provider: str, environment: Environment, model: str | None) -> Endpoint:
         """Where that provider is."""
+        row = find_provider(provider)
+        refuse_unknown(self.options, row.option_names | _names_of(create_llm), what=f"{row.name} option")
         return resolve(
-            find_provider(provider),
+            row,
             environment=environment,
             model=model,
             api_key=self.api_key,
@@ -199,6 +215,7 @@ class LLM:
             api: the wire format.
             provider_options: options of that provider.
         """
+        _check_names(provider, model=model, api_key=api_key, base_url=base_url, api=api)
         given = _Given(api_key=api_key, base_url=base_url, api=api, options=provider_options)
         endpoint = given.resolve(provider, self._shared.environment, model)
         return LLM(self._shared, endpoint, given, model=model, owns_pool=False)
@@ -229,6 +246,7 @@ class LLM:
             params: raw members of every request.
             options: settings, as `create_chat` takes them.
         """
+        refuse_unknown(options, _SETTINGS, among=_names_of(LLM.chat))
         behaviour, settings = _behaviour(
             self, tools=tools, timeout=timeout, headers=headers, params=params, options=options
         )
@@ -299,6 +317,16 @@ def create_llm(
     if name is None:
         msg = "no provider is named: pass one, as in create_llm('openai'), or set NODELLM_PROVIDER"
         raise ConfigurationError(msg)
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        msg = f"retry is a RetryPolicy(max_attempts=...), not {retry!r:.100}"
+        raise ConfigurationError(msg)
+    if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
+        msg = f"http_client is an httpx.AsyncClient, not {type(http_client).__name__}"
+        raise ConfigurationError(msg)
+    if any(not isinstance(price, Price) for price in (prices or {}).values()):
+        msg = 'prices are Price values by model, such as {"my-model": Price(input=1, output=2)}'
+        raise ConfigurationError(msg)
+    _check_names(name, model=model, api_key=api_key, base_url=base_url, api=api)
     given = _Given(api_key=api_key, base_url=base_url, api=api, profiles=profiles, options=provider_options)
     chosen = model or environment.model_for(name)
     endpoint = given.resolve(name, environment, chosen)
@@ -367,6 +395,9 @@ async def create_chat(
         ChatNotFoundError: the id belongs to another owner's chat.
     """
     client = _client(llm)
+    refuse_unknown(options, _SETTINGS, among=_names_of(create_chat))
+    refuse_owner(owner)
+    refuse_text("title", title, empty=True)
     behaviour, settings = _behaviour(
         client,
         tools=tools,
@@ -440,6 +471,8 @@ async def load_chat(
         ChatNotFoundError: there is no such chat for this owner.
     """
     client = _client(llm)
+    refuse_unknown(options, _SETTINGS, among=_names_of(load_chat))
+    refuse_owner(owner, anybody=ANY_OWNER)
     behaviour, _ = _behaviour(
         client,
         tools=tools,
@@ -483,6 +516,7 @@ async def list_chats(
         after: the ``next`` of the page before.
         records: own records.
     """
+    refuse_owner(owner, anybody=ANY_OWNER)
     journal = _journal(session, records)
     wanted = None if metadata is None else frozen_metadata(metadata)
     return await journal.summaries(owner, metadata=wanted, limit=limit, after=after)
@@ -519,7 +553,7 @@ class Chats:
         """Keep the defaults."""
         self._session = session
         self._llm = llm
-        self._options = {"tools": tuple(tools), **options}
+        self._options = {"tools": collect(tools), **options}
 
     async def create(self, **options: Any) -> Chat:
         """A new chat; see `create_chat`."""
@@ -559,6 +593,25 @@ def as_uuid(value: UUID | str) -> UUID:
         raise ConfigurationError(msg) from None
 
 
+def _names_of(function: Callable[..., object]) -> frozenset[str]:
+    """The arguments that can be given to a function by name."""
+    parameters = inspect.signature(function).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+def _check_names(
+    provider: str | None, *, model: str | None = None, api_key: str | None = None, **words: object
+) -> None:
+    """Refuse what cannot name a provider, a model, a key or an address."""
+    refuse_key("provider", provider)
+    refuse_key("model", model)
+    if api_key is not None and not isinstance(api_key, str):
+        msg = f"api_key is a text, not {type(api_key).__name__}; decode it, or read it from its Secret"
+        raise ConfigurationError(msg)
+    for name, word in words.items():
+        refuse_text(name, word)
+
+
 def _client(llm: object) -> LLM:
     if isinstance(llm, LLM):
         return llm
@@ -573,6 +626,9 @@ def _journal(
     session: Database, records: Records | None, *, transactions: Transactions = "own", deadline: float = 30.0
 ) -> Journal:
     chosen = RECORDS if records is None else records
+    if not isinstance(chosen, Records):
+        msg = f"records is what define_records() gave, not {type(chosen).__name__}"
+        raise ConfigurationError(msg)
     return SqlJournal(open_access(session, chosen, transactions=transactions, deadline=deadline), chosen)
 
 
@@ -587,19 +643,17 @@ def _behaviour(
     lease: float = _LEASE,
     durability: Durability = "step",
 ) -> tuple[Behaviour, Settings]:
-    if unknown := sorted(options.keys() - Options.__dataclass_fields__.keys()):
-        msg = f"unknown option {', '.join(unknown)}; settings are {', '.join(Options.__dataclass_fields__)}"
-        raise ConfigurationError(msg)
-    if lease <= 0:
-        msg = f"lease is a positive number of seconds, not {lease!r}"
-        raise ConfigurationError(msg)
+    refuse_seconds("lease", lease)
+    refuse_word("durability", durability, get_args(Durability))
+    if params is not None:
+        refuse_params(params)
     limits = llm._shared.timeout if timeout is None else Timeout.of(timeout)  # noqa: SLF001 — assembly
     schema = options.get("schema")
     behaviour = Behaviour(
         toolbox=Toolbox(tools, timeout=limits.tool),
         timeout=limits,
         schema=None if schema is None else StructuredSchema.of(schema),
-        headers=dict(headers or {}),
+        headers=checked_headers(headers),
         params=dict(params or {}),
         lease=lease,
         durability=durability,
@@ -621,9 +675,10 @@ def _new_head(
     title: str | None = None,
     chat_id: UUID | None = None,
 ) -> ChatHead:
+    _check_names(provider, model=model)
     origin = llm.model(provider, model, None).origin
-    texts = () if instructions is None else (instructions,) if isinstance(instructions, str) else tuple(instructions)
-    if any(not isinstance(text, str) for text in texts):
+    texts = [instructions] if isinstance(instructions, str) else instructions or []
+    if not isinstance(texts, Sequence) or any(not isinstance(text, str) for text in texts):
         msg = "instructions are a text, or a list of texts"
         raise ConfigurationError(msg)
     return ChatHead(
@@ -633,7 +688,7 @@ def _new_head(
         provider=origin.provider,
         model=origin.model,
         api=origin.api,
-        instructions=texts,
+        instructions=tuple(texts),
         settings=replace(settings),
         metadata=frozen_metadata(metadata),
     )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from nodellm_orm.errors import ConfigurationError
 
 DEFAULT_RETRY_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 
@@ -17,6 +19,9 @@ class Timeout:
         idle: between two pieces of *content* of a stream; comments and pings do not count.
         total: for one attempt, from sending to the last byte.
         tool: for one tool call.
+
+    Raises:
+        ConfigurationError: a limit that is not a number above 0.
     """
 
     connect: float | None = 5.0
@@ -25,12 +30,22 @@ class Timeout:
     total: float | None = 600.0
     tool: float | None = 120.0
 
+    def __post_init__(self) -> None:
+        """Refuse limits that nothing could keep; NaN is not above 0 either."""
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+                msg = f"Timeout({limit.name}=) is a number of seconds above 0, or None for no limit, not {value!r:.100}"
+                raise ConfigurationError(msg)
+
     @classmethod
     def of(cls, value: Timeout | float | None) -> Timeout:
         """A plain number means seconds in total; ``None`` means the defaults."""
         if isinstance(value, Timeout):
             return value
-        return cls() if value is None else cls(total=float(value))
+        return cls() if value is None else cls(total=value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +59,9 @@ class RetryPolicy:
         jitter: draw the delay between zero and the computed one (full jitter).
         statuses: HTTP statuses that may be retried.
         longest_wait: seconds; when a provider asks for more, the attempt fails at once.
+
+    Raises:
+        ConfigurationError: a negative number.
     """
 
     max_attempts: int = 3
@@ -52,3 +70,10 @@ class RetryPolicy:
     jitter: bool = True
     statuses: frozenset[int] = DEFAULT_RETRY_STATUSES
     longest_wait: float = 120.0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be counted or waited."""
+        for name in ("max_attempts", "base_ms", "max_ms", "longest_wait"):
+            if not getattr(self, name) >= 0:
+                msg = f"RetryPolicy({name}=) is a number of at least 0, not {getattr(self, name)!r}"
+                raise ConfigurationError(msg)

@@ -63,9 +63,9 @@ class Options:
             thinking=_given(self.thinking, thinking_config),
             schema=UNSET if form is None else form.schema,
             schema_name=UNSET if form is None else form.name,
-            tool_choice=_given(self.tool_choice, str),
-            parallel_tool_calls=_given(self.parallel_tool_calls, bool),
-            cache=_given(self.cache, bool),
+            tool_choice=_given(self.tool_choice, _choice),
+            parallel_tool_calls=_given(self.parallel_tool_calls, _switch("parallel_tool_calls")),
+            cache=_given(self.cache, _switch("cache")),
             max_tool_rounds=_given(self.max_tool_rounds, _not_negative("max_tool_rounds")),
             max_cost=_given(self.max_cost, _money),
             history_window=_given(self.history_window, _positive("history_window")),
@@ -81,6 +81,23 @@ def _temperature(value: float) -> float:
         msg = f"temperature is a number from 0 to 2, not {value!r}"
         raise ConfigurationError(msg)
     return float(value)
+
+
+def _choice(value: str) -> str:
+    if not isinstance(value, str):
+        msg = f"tool_choice is auto, none, required or the name of a tool, not {value!r:.100}"
+        raise ConfigurationError(msg)
+    return value
+
+
+def _switch(name: str) -> Any:
+    def read(value: bool) -> bool:  # noqa: FBT001 — the value of an option
+        if not isinstance(value, bool):
+            msg = f"{name} is True or False, not {value!r:.100}"
+            raise ConfigurationError(msg)
+        return value
+
+    return read
 
 
 def _positive(name: str) -> Any:
@@ -168,7 +185,9 @@ def question(content: Content) -> tuple[Part, ...]:
     Raises:
         ConfigurationError: for anything else, and for nothing at all.
     """
-    items: Sequence[object] = [content] if isinstance(content, str) or not isinstance(content, Sequence) else content
+    if isinstance(content, str | bytes) or not isinstance(content, Sequence):
+        return question([content])
+    items: Sequence[object] = content
     parts: list[Part] = []
     for item in items:
         if isinstance(item, str):
@@ -180,7 +199,7 @@ def question(content: Content) -> tuple[Part, ...]:
             hint = "; that part is only ever written by a model" if isinstance(item, _PARTS) else ""
             msg = f"a question is text, or a list of texts and TextParts, not {kind}{hint}"
             raise ConfigurationError(msg)
-    if not any(not isinstance(part, TextPart) or part.text for part in parts):
+    if not any(not isinstance(part, TextPart) or part.text.strip() for part in parts):
         msg = "the question is empty; ask something, or resume() to carry on the last turn"
         raise ConfigurationError(msg)
     return tuple(parts)

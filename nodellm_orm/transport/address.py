@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from nodellm_orm.transport.secrets import Secret
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_HOST = re.compile(rb"[a-z0-9._:-]+")
 _EXAMPLE = "write it like https://api.example.com/v1"
 
 
@@ -79,7 +81,7 @@ def parse_address(base_url: str, query: Mapping[str, str]) -> Address:
         url.host.encode("idna")  # What the resolver will do; a label over 63 characters fails here, not there.
     except (httpx.InvalidURL, UnicodeError):
         url = None
-    if url is None or url.scheme not in {"http", "https"} or not url.host:
+    if url is None or url.scheme not in {"http", "https"} or not _HOST.fullmatch(url.raw_host):
         msg = f"base_url is not an http or https URL; {_EXAMPLE}"
         raise ConfigurationError(msg)
     plain = url.copy_with(userinfo=b"", query=None, fragment=None)

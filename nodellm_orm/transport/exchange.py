@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from nodellm_orm.transport.failures import AbandonedError, Progress, abandoned, timed_out, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     import httpx
 
@@ -86,8 +86,9 @@ class Exchange:
     @property
     def progress(self) -> Progress:
         """How far it has come."""
-        status = self._response.status_code if self._response else None
-        return Progress(endpoint=self._endpoint, stream=self._stream, sent=self._sent, status=status)
+        status = None if self._response is None else self._response.status_code
+        sent = self._sent or status is not None
+        return Progress(endpoint=self._endpoint, stream=self._stream, sent=sent, status=status)
 
     async def head(self) -> httpx.Response:
         """The response once its head has arrived; its body comes from `piece`.
@@ -144,9 +145,10 @@ class Exchange:
     async def _drive(self, client: httpx.AsyncClient, request: httpx.Request) -> None:
         response = await client.send(request, stream=True, follow_redirects=False)
         try:
+            pieces = _body(response)
             self._response = response
             self._changed.set()
-            async for piece in response.aiter_raw():
+            async for piece in pieces:
                 if piece:
                     self._piece = piece
                     self._changed.set()
@@ -182,7 +184,7 @@ class Exchange:
                 self._enter(_Phase.ENDING)
             case _:
                 pass
-        if self._abandoned and not self._sent and not event.endswith("response_closed.started"):
+        if self._abandoned and not self._sent and "response_closed" not in event:
             if self._fresh is not None:
                 await self._fresh.aclose()
             raise AbandonedError
@@ -217,16 +219,23 @@ class Exchange:
             raise timed_out(limit, self.progress)
 
     def _raise_failure(self) -> None:
-        """Raise what the task failed with, if it has."""
-        if not self.task.done():
-            return
+        if self.task.done() and (failure := self._failure()) is not None:
+            raise failure
+
+    def _failure(self) -> BaseException | None:
+        """What the ended task failed with; made here, so that no frame of the traceback holds the foreign error."""
         if self._abandoned or self.task.cancelled():
-            raise abandoned(self.progress)
+            return abandoned(self.progress)
         error = self.task.exception()
-        if isinstance(error, Exception):
-            raise translated(error, self.progress, self._secrets)
-        if error is not None:
-            raise error
+        return translated(error, self.progress, self._secrets) if isinstance(error, Exception) else error
+
+
+def _body(response: httpx.Response) -> AsyncIterator[bytes]:
+    if not response.is_stream_consumed:
+        return response.aiter_raw()
+    # A hook of the user's client has read it already, or his transport made it whole; httpx has unpacked it then.
+    response.headers.pop("content-encoding", None)
+    return response.aiter_bytes()
 
 
 async def end_all(exchanges: Iterable[Exchange]) -> None:

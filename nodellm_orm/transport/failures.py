@@ -7,6 +7,7 @@ own text (an illegal header value does) is not chained at all.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 import zlib
@@ -24,7 +25,7 @@ from nodellm_orm.errors import (
     ProviderTimeoutError,
     StreamInterruptedError,
 )
-from nodellm_orm.transport.secrets import holds_secret
+from nodellm_orm.transport.secrets import holds_secret, redact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from nodellm_orm.transport.secrets import Secret
 
 _FIRST_ERROR = 400
+_HOST = re.compile(r"[a-z0-9.:-]{1,253}")
 _FINAL_PROXY_ANSWERS = ("403", "407")
 
 
@@ -151,20 +153,22 @@ def abandoned(progress: Progress) -> ProviderConnectionError:
     return ProviderConnectionError(msg, status=progress.status, retryable=False)
 
 
-def redirected(response: httpx.Response, endpoint: str) -> ProviderError:
+def redirected(response: httpx.Response, endpoint: str, secrets: Sequence[Secret]) -> ProviderError:
     """The error for a redirect.
 
     Args:
         response: the answer with a status from 300 to 399.
         endpoint: where the request went.
+        secrets: values that no message may repeat.
     """
     try:
         host = httpx.URL(response.headers.get("location", "")).host
     except httpx.InvalidURL:
         host = ""
+    shown = redact(host, secrets) if _HOST.fullmatch(host) else "another address"
     msg = (
-        f"{endpoint} answered with a redirect ({response.status_code}) to {host or 'another path'}; redirects are "
-        f"refused, so that no key goes to an address it was not meant for; set base_url to the final address"
+        f"{endpoint} answered with a redirect ({response.status_code}) to {shown}; redirects are refused, so that no "
+        f"key goes to an address it was not meant for; set base_url to the final address"
     )
     return ProviderError(msg, status=response.status_code)
 

@@ -139,7 +139,7 @@ class HttpTransport:
 
     def _refuse_redirect(self, head: httpx.Response) -> None:
         if head.status_code in _REDIRECTS:
-            raise redirected(head, self.endpoint)
+            raise redirected(head, self.endpoint, self._secrets)
 
     def _prepare(self, client: httpx.AsyncClient, request: WireRequest, own: Mapping[str, str]) -> httpx.Request:
         prepared = client.build_request(

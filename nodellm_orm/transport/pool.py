@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import suppress
 from functools import cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from os import environ
@@ -108,7 +109,8 @@ class HttpPool:
 
     def _new_client(self) -> httpx.AsyncClient:
         client: httpx.AsyncClient | None = None
-        try:
+        # The error is raised outside, without these as its context: the text of a proxy's URL may hold a password.
+        with suppress(ImportError, OSError, ValueError, httpx.InvalidURL):
             client = httpx.AsyncClient(
                 verify=_tls(*(environ.get(name) for name in _CERTIFICATES if self._trust_env)),
                 http2=False,
@@ -118,8 +120,6 @@ class HttpPool:
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )
-        except (ImportError, OSError, ValueError, httpx.InvalidURL):
-            pass  # Raised below, outside: the text of a proxy's URL may hold its password.
         if client is None:
             raise ConfigurationError(_BAD_ENVIRONMENT)
         return client

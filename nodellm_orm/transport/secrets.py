@@ -27,7 +27,7 @@ _LOOKS_SECRET = re.compile(
     r"|\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*"
     # A name and its value. A bare number is left alone: inside JSON its replacement would be a syntax error.
     r"|(\b(?i:api[-_]?key|(?:access|auth)[-_]?token|token|secret|password|passwd|authorization)\b[\"']?\s*[:=]\s*[\"']?)"
-    r"(?=[^\s\"',;&{}\[\]\\]*[A-Za-z])[^\s\"',;&{}\[\]\\]{8,}"
+    r"(?!-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?:[\s,;&}\]]|$))[^\s\"',;&{}\[\]\\]{8,}"
     # The credentials of a URL.
     r"|(?<=://)[^/\s@:\"]*:[^/\s@\"]+(?=@)"
 )

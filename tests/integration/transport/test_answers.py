@@ -203,3 +203,15 @@ async def test_redirects_are_refused_and_nothing_is_forwarded(
     assert type(caught.value) is ProviderError
     assert (caught.value.status, caught.value.retryable) == (status, False)
     assert KEY not in str(caught.value)
+
+
+@pytest.mark.fault("A35")
+@pytest.mark.parametrize("location", ["", "/v2/chat", "http://h:port/", f"http://{KEY}.example/", "http://h%0aost/"])
+async def test_redirect_to_nowhere_in_particular(pool: HttpPool, location: str) -> None:
+    """An address that is none, or that holds the key, is not repeated."""
+    async with LoopbackServer([body_answer(b"", status=300, headers={"location": location})]) as server:
+        with pytest.raises(ProviderError, match="redirect") as caught:
+            await call(transport_to(server.url, pool))
+    assert type(caught.value) is ProviderError
+    assert KEY not in str(caught.value)
+    assert ("another address" in str(caught.value)) is (KEY not in location)

@@ -69,7 +69,7 @@ async def test_silence_before_the_head_of_a_stream(pool: HttpPool) -> None:
 @pytest.mark.fault("A07")
 async def test_silence_after_the_head_of_a_stream(pool: HttpPool) -> None:
     """The head alone is no first byte."""
-    error = await expect_timeout(pool, [Send(CHUNKED), Stall()], STREAM, Timeout(first_byte=SHORT), limit="first_byte")
+    error = await expect_timeout(pool, [Send(CHUNKED), Stall()], STREAM, Timeout(first_byte=0.6), limit="first_byte")
     assert error.status == 200
 
 
@@ -114,9 +114,9 @@ async def test_pings_do_not_renew_the_idle_limit(pool: HttpPool, answer: Answer)
 @pytest.mark.fault("A09")
 async def test_content_renews_the_idle_limit(pool: HttpPool) -> None:
     """A stream that is slower in all than the idle limit goes on as long as content keeps coming."""
-    pieces = [step for _ in range(8) for step in (b"data: x\n\n", Pause(0.1))]
+    pieces = [step for _ in range(8) for step in (b"data: x\n\n", Pause(0.15))]
     async with LoopbackServer([sse_answer(pieces)]) as server:
-        timeout = Timeout(idle=0.5)
+        timeout = Timeout(idle=1.0)
         _, body = await call(transport_to(server.url, pool), STREAM, timeout=timeout, content=b"data")
     assert body == b"data: x\n\n" * 8
 
@@ -127,12 +127,12 @@ async def test_slow_reader_is_not_an_idle_server(pool: HttpPool) -> None:
     async with (
         asyncio.timeout(SAFETY),
         LoopbackServer([sse_answer([b"a", Pause(0.01), b"b", Pause(0.01), b"c"])]) as server,
-        transport_to(server.url, pool).open(STREAM, timeout=Timeout(idle=SHORT)) as response,
+        transport_to(server.url, pool).open(STREAM, timeout=Timeout(idle=0.5)) as response,
     ):
         body = b""
         async for chunk in response.chunks():
             body += chunk
-            await asyncio.sleep(1.5 * SHORT)
+            await asyncio.sleep(0.3)
     assert body == b"abc"
 
 
@@ -171,9 +171,7 @@ async def test_head_that_never_ends(
 
 
 @pytest.mark.parametrize("status", [401, 503])
-@pytest.mark.parametrize(
-    ("timeout", "limit"), [(Timeout(first_byte=SHORT), "first_byte"), (Timeout(idle=SHORT), "idle")]
-)
+@pytest.mark.parametrize(("timeout", "limit"), [(Timeout(first_byte=0.6), "first_byte"), (Timeout(idle=SHORT), "idle")])
 async def test_error_body_of_a_stream_is_under_the_limits_too(
     pool: HttpPool, status: int, timeout: Timeout, limit: str
 ) -> None:
@@ -189,9 +187,9 @@ async def test_answers_that_are_whole_meet_no_limit(pool: HttpPool) -> None:
     async with (
         asyncio.timeout(SAFETY),
         LoopbackServer([sse_answer([b"data: one\n\n"])]) as server,
-        transport_to(server.url, pool).open(STREAM, timeout=Timeout(first_byte=SHORT)) as response,
+        transport_to(server.url, pool).open(STREAM, timeout=Timeout(first_byte=0.5)) as response,
     ):
-        await asyncio.sleep(1.5 * SHORT)
+        await asyncio.sleep(0.75)
         assert [chunk async for chunk in response.chunks()] == [b"data: one\n\n"]
 
 

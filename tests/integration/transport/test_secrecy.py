@@ -100,7 +100,7 @@ async def test_no_failure_shows_the_key(pool: HttpPool, fault: str, *, stream: b
                 max_body_bytes=1 << 20,
                 max_stream_bytes=1 << 20,
             )
-            error, _ = await failure(transport, STREAM if stream else CHAT, timeout=Timeout(total=0.3))
+            error, _ = await failure(transport, STREAM if stream else CHAT, timeout=Timeout(total=0.8))
             assert f"key={KEY}" in server.requests[0].path
             assert server.requests[0].headers["x-api-key"] == KEY
     assert KEY not in shown_by(error)

@@ -184,6 +184,25 @@ def test_a_plain_number_is_the_total_time() -> None:
     assert Timeout.of(None) == Timeout(connect=5, first_byte=60, idle=60, total=600, tool=120)
 
 
+@pytest.mark.parametrize("limit", ["connect", "first_byte", "idle", "total", "tool"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), "5", True])
+def test_time_limits_nothing_could_keep_are_refused(limit: str, value: Any) -> None:
+    """Each by its name, with the way to have no limit."""
+    with pytest.raises(ConfigurationError, match=rf"Timeout\({limit}=\) is a number of seconds above 0, or None"):
+        Timeout(**{limit: value})
+    assert getattr(Timeout(**{limit: None}), limit) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"max_attempts": -1}, {"base_ms": -1}, {"max_ms": -1}, {"longest_wait": -0.1}, {"longest_wait": float("nan")}],
+)
+def test_retry_policies_that_say_nothing_are_refused(options: dict[str, Any]) -> None:
+    """A number below nothing is told by its name."""
+    with pytest.raises(ConfigurationError, match=rf"RetryPolicy\({next(iter(options))}=\)"):
+        RetryPolicy(**options)
+
+
 def test_the_retry_defaults_are_the_documented_ones() -> None:
     """Three attempts, from half a second to eight, with jitter."""
     assert RetryPolicy() == RetryPolicy(

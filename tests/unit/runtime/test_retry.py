@@ -50,7 +50,7 @@ ERRORS = st.builds(
 )
 POLICIES = st.builds(
     RetryPolicy,
-    max_attempts=st.integers(0, 10),
+    max_attempts=st.integers(1, 10),
     base_ms=st.integers(0, 5_000),
     max_ms=st.integers(0, 20_000),
     jitter=st.booleans(),

@@ -79,6 +79,12 @@ def test_password_of_basic_authentication_is_taken_out() -> None:
     assert redact("dXNlcjpjb3JyZWN0LWhvcnNl correct-horse", [secret]) == "[redacted] [redacted]"
 
 
+@pytest.mark.parametrize("credential", ["no base64!", "/////w=="])
+def test_basic_authentication_that_holds_no_pair(credential: str) -> None:
+    """A basic header that cannot be taken apart is a secret as a whole."""
+    assert redact(f"<Basic {credential}>", [Secret(f"Basic {credential}")]) == "<[redacted]>"
+
+
 def test_placeholders_are_no_secrets() -> None:
     """Short words that stand where no key is needed do not blot out messages."""
     assert redact("ollama is not running", ["ollama", "", "none"]) == "ollama is not running"
@@ -119,7 +125,9 @@ def test_named_values_are_taken_out(text: str, expected: str) -> None:
 
 
 _NAMES = st.sampled_from(["token", "api_key", "password", "authorization", "secret", "max_tokens", "message"])
-_VALUES = st.one_of(st.integers(), st.floats(allow_nan=False), st.booleans(), st.none(), st.text(), st.just(KEY))
+_VALUES = st.one_of(
+    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.booleans(), st.none(), st.text(), st.just(KEY)
+)
 
 
 @given(st.dictionaries(_NAMES, st.one_of(_VALUES, st.lists(_VALUES), st.dictionaries(_NAMES, _VALUES))))
