@@ -1,8 +1,13 @@
-"""What every test has: one asyncio loop a test, and no network beyond loopback."""
+"""What every test has: one asyncio loop a test, no network beyond loopback, and properties without a stopwatch."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A deadline would be a timed assertion: it says how busy the machine is, not whether the code is right.
+settings.register_profile("nodellm_orm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("nodellm_orm")
 
 
 @pytest.fixture(scope="session")
