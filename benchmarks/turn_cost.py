@@ -50,6 +50,7 @@ class Counter:
     """Statements and commits of an engine."""
 
     def __init__(self, engine: AsyncEngine) -> None:
+        """Begin to count."""
         self.statements = self.commits = 0
         event.listen(engine.sync_engine, "before_cursor_execute", self._statement)
         event.listen(engine.sync_engine, "commit", self._commit)
@@ -93,9 +94,8 @@ async def measure(url: str) -> None:
             statements = (counter.statements - before[0]) / runs
             commits = (counter.commits - before[1]) / runs
             size = len(server.requests[-1].body)
-            print(
-                f"  {kind:14} {taken:6.2f} ms  {statements:4.1f} statements  {commits:3.1f} commits  last body {size:,} B"
-            )
+            counts = f"{statements:4.1f} statements  {commits:3.1f} commits"
+            print(f"  {kind:14} {taken:6.2f} ms  {counts}  last body {size:,} B")
         long = await create_chat(
             engine, llm, messages=[{"role": ("user", "assistant")[n % 2], "content": "x" * 200} for n in range(2000)]
         )

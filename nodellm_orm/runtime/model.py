@@ -79,7 +79,7 @@ class Model(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class HttpModel:
     """A model reached through a wire format over a transport."""
 
@@ -88,11 +88,19 @@ class HttpModel:
     wire: WireFormat
     transport: Transport
     clock: Clock
+    _checked: tuple[ModelRequest, WireRequest] | None = None
+    """What `check` rendered, for the `send` that follows it."""
 
     def check(self, request: ModelRequest, cache: RenderCache | None) -> tuple[str, ...]:
         """Render once: whatever cannot be sent raises here."""
-        self.wire.render(request, cache)
+        self._checked = request, self.wire.render(request, cache)
         return self.wire.dropped(request)
+
+    def _wire_request(self, request: ModelRequest, cache: RenderCache | None) -> WireRequest:
+        checked, self._checked = self._checked, None
+        if checked is not None and checked[0] is request:
+            return checked[1]
+        return self.wire.render(request, cache)
 
     def render(self, request: ModelRequest) -> WireRequest:
         """The exact request that would be sent, without host and key."""
@@ -109,7 +117,7 @@ class HttpModel:
         on_event: OnEvent,
     ) -> Completion:
         """Send exactly once and read the answer."""
-        wire_request = self.wire.render(request, cache)
+        wire_request = self._wire_request(request, cache)
         try:
             async with self.transport.open(wire_request, timeout=timeout, headers=headers) as response:
                 trace.http_status = response.status

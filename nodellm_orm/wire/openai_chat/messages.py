@@ -40,20 +40,24 @@ def wire_messages(request: ModelRequest, cache: RenderCache | None) -> list[RawJ
 
 def _in_call_order(messages: Sequence[Message]) -> Iterator[Message]:
     """Results in the order of their calls, which some servers insist on."""
-    places: dict[str, int] = {}
+    caller: Message | None = None
     run: list[Message] = []
     for message in messages:
         if message.role == "tool":
             run.append(message)
             continue
-        yield from _sorted(run, places)
-        run = []
-        places = {call.call_id: place for place, call in enumerate(message.tool_calls)}
+        if run:
+            yield from _sorted(run, caller)
+            run = []
+        caller = message
         yield message
-    yield from _sorted(run, places)
+    yield from _sorted(run, caller)
 
 
-def _sorted(run: list[Message], places: dict[str, int]) -> list[Message]:
+def _sorted(run: list[Message], caller: Message | None) -> list[Message]:
+    calls = caller.tool_calls if caller is not None and len(run) > 1 else ()
+    places = {call.call_id: place for place, call in enumerate(calls)}
+
     def place(message: Message) -> int:
         return min((places.get(result.call_id, len(places)) for result in message.tool_results), default=len(places))
 
