@@ -416,7 +416,7 @@ class Chat:
             content: text or parts.
 
         Raises:
-            ChatBusyError: a turn is running.
+            ChatBusyError: a turn is running, or calls of the last one still have no results.
         """
         if role not in {"user", "assistant", "system"}:
             msg = f"role is user, assistant or system, not {role!r}; results of tools come from the tools"
@@ -424,6 +424,11 @@ class Chat:
         await self._quiet(0)
         await self._journal.settle()
         self._chat.refresh(await self._journal.load(self.id, self.owner))
+        last = self._chat.last_turn
+        if last is not None and any(not call.answered for call in last.calls):
+            # No provider takes anything between a call and its result.
+            msg = "calls of the last turn have no results yet; resume() it, or ask, before a message is added"
+            raise ChatBusyError(msg, turn_id=last.id)
         message = Message(role=role, parts=question(content), position=self._chat.next_position)
         added = [(self._host.engine.new_id(), message)]
         self._chat.refresh(await self._journal.append(self._chat.head, self._chat.fence, added))

@@ -25,6 +25,7 @@ from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import (
     ChatBusyError,
     ChatError,
+    ChatNotFoundError,
     IdempotencyError,
     LimitExceededError,
     NodeLLMError,
@@ -176,13 +177,27 @@ class Turn:
             last = self._chat.last_turn
             if last is None or last.id != state.id or last.status == "completed":
                 return None
-            await self._scribe.take_over(state.id, worker=self._plan.worker, lease=self._plan.lease)
+            try:
+                await self._scribe.take_over(state.id, worker=self._plan.worker, lease=self._plan.lease)
+            except ChatNotFoundError:
+                # It was there a moment ago: its holder has ended it since. Loading says how, or that the chat is gone.
+                raise Outdated from None
             return last
 
         if await self._patiently(take_over) is None:
-            # Whoever held it finished it while we waited.
-            return self._stored(await self._journal.turn(self._chat.head.id, self._chat.head.owner, state.id))
+            return self._ended_elsewhere(await self._journal.turn(self._chat.head.id, self._chat.head.owner, state.id))
         return await self._see_through(self._continue())
+
+    def _ended_elsewhere(self, state: TurnState) -> Reply[Any]:
+        """The reply of a turn that its holder has ended while we waited.
+
+        Raises:
+            ChatError: it was not completed, and another turn has begun since.
+        """
+        if state.status != "completed":
+            msg = f"turn {state.id} ended {state.status}, and the conversation went on since; ask again"
+            raise ChatError(msg)
+        return self._stored(state)
 
     async def _again(self, state: TurnState) -> Reply[Any]:
         """The idempotency key was used before."""
@@ -505,6 +520,8 @@ class Turn:
         if state is None:
             msg = "the chat lost its last turn while it was taken over"
             raise AssertionError(msg)
+        # From here on it is this turn, and no longer one that was left behind: nothing of it may be closed again.
+        self._chat.last_turn = None
         self._plan = self._planner(self._chat.wanted)
         self._transcript.restore(state, dict(zip(self._chat.message_ids, self._chat.messages, strict=True)))
         self._rounds = len({call.message_id for call in state.calls if call.answered})

@@ -269,5 +269,6 @@ def _attempts(requests: Table) -> Select[Any]:
     return (
         select(*(requests.c[name] for name in names))
         .where(requests.c.chat_id == bindparam("b_chat"), requests.c.turn_id == bindparam("b_turn"))
-        .order_by(requests.c.id)
+        # Ids carry the time of whoever made them, and workers' clocks may be hours apart.
+        .order_by(requests.c.created_at, requests.c.id)
     )

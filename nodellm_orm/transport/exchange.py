@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _CONNECT_GRACE = 0.05
 """Seconds that an abandoned connection attempt may take to succeed and be closed, before it is cancelled."""
 
+_AHEAD = 16
+"""Pieces (of 64 KiB at most) read before the caller asks: many small ones cost one change of tasks together."""
+
 
 class _Phase(Enum):
     """What the task is doing."""
@@ -73,7 +76,7 @@ class Exchange:
         self._fresh: Any = None
         """The network stream of a connection made for this request, while nothing has been sent on it."""
         self._response: httpx.Response | None = None
-        self._piece: bytes | None = None
+        self._arrived: list[bytes] = []
         self._changed = asyncio.Event()
         self._taken = asyncio.Event()
         self._aborting: asyncio.Task[None] | None = None
@@ -107,12 +110,13 @@ class Exchange:
         Raises:
             NodeLLMError: when a limit passes or the exchange fails.
         """
-        while self._piece is None:
+        while not self._arrived:
             if self.task.done():
                 self._raise_failure()
                 return None
             await self._wait()
-        piece, self._piece = self._piece, None
+        piece = b"".join(self._arrived)
+        self._arrived.clear()
         self._limits.body_began()
         self._check()
         self._taken.set()
@@ -150,10 +154,11 @@ class Exchange:
             self._changed.set()
             async for piece in pieces:
                 if piece:
-                    self._piece = piece
+                    self._arrived.append(piece)
                     self._changed.set()
-                    self._taken.clear()
-                    await self._taken.wait()
+                    if len(self._arrived) >= _AHEAD:
+                        self._taken.clear()
+                        await self._taken.wait()
         finally:
             self._phase = _Phase.ENDING
             await response.aclose()

@@ -245,14 +245,14 @@ async def test_a_sqlite_database_that_stays_locked_is_a_storage_error(tmp_path: 
     engine = create_async_engine(url, connect_args={"timeout": 0})
     async with engine.begin() as connection:
         await connection.run_sync(RECORDS.metadata.create_all)
-    journal = journal_of(engine, deadline=0.2)
-    snapshot = await journal.create(head())
+    patient, journal = journal_of(engine), journal_of(engine, deadline=0.2)
+    snapshot = await patient.create(head())
     writer = create_async_engine(url)
     async with writer.connect() as connection:
         await connection.exec_driver_sql("UPDATE llm_chats SET title = title")
         with pytest.raises(StorageError, match=r"within 0\.2 seconds"):
             await begin(journal, snapshot)
-    assert await journal.load(snapshot.head.id, "ada") == snapshot
+    assert await patient.load(snapshot.head.id, "ada") == snapshot
     await writer.dispose()
     await engine.dispose()
 

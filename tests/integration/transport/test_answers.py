@@ -13,6 +13,7 @@ from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.testing import (
     LoopbackServer,
     Send,
+    Stall,
     body_answer,
     gzip_answer,
     head,
@@ -179,7 +180,7 @@ async def test_errors_of_the_reader_pass_unchanged(pool: HttpPool) -> None:
             async for _ in response.chunks():
                 raise mistake
 
-    async with LoopbackServer([sse_answer([b"data: 1\n\n"] * 3)]) as server:
+    async with LoopbackServer([sse_answer([b"data: 1\n\n", Stall()])]) as server:
         with pytest.raises(KeyError) as caught:
             await read(transport_to(server.url, pool))
         await soon(server.until_idle())
