@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from dataclasses import replace as altered
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args, overload
 
 from nodellm_orm.domain.codec import encode_parts
 from nodellm_orm.domain.jsontext import dumps, loads
@@ -16,24 +15,18 @@ from nodellm_orm.domain.messages import Message, Role
 from nodellm_orm.domain.parts import TextPart
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
-from nodellm_orm.ports.wire import ModelRequest
-from nodellm_orm.runtime.hooks import Hooks
+from nodellm_orm.fluent import OPTION_NAMES, SURPRISES, Fluent, checked_headers
+from nodellm_orm.ports.journal import Outdated
+from nodellm_orm.runtime.conversation import changed_all_the_time
+from nodellm_orm.runtime.dialogue import model_request
 from nodellm_orm.runtime.identity import digest
 from nodellm_orm.runtime.loop import Turn
-from nodellm_orm.runtime.options import Options, check_choice, frozen_metadata, question, stored_schema
-from nodellm_orm.runtime.plan import OnLimit, Plan, UnknownPolicy
-from nodellm_orm.runtime.refusals import (
-    refuse_key,
-    refuse_params,
-    refuse_seconds,
-    refuse_text,
-    refuse_unknown,
-    refuse_word,
-)
+from nodellm_orm.runtime.options import Options, check_choice, question, stored_schema
+from nodellm_orm.runtime.plan import OnLimit, Plan, Planner, UnknownPolicy
+from nodellm_orm.runtime.refusals import refuse_key, refuse_params, refuse_seconds, refuse_unknown, refuse_word
 from nodellm_orm.runtime.stream import OnAbandon, ReplyStream
 from nodellm_orm.runtime.structured import StructuredSchema
 from nodellm_orm.runtime.toolbox import Toolbox
-from nodellm_orm.transport import check_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
@@ -43,14 +36,14 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.replies import Reply
+    from nodellm_orm.domain.settings import Settings
+    from nodellm_orm.fluent import Behaviour
     from nodellm_orm.ports.journal import ChatHead, ChatTotals, Journal
     from nodellm_orm.ports.transport import WireRequest
-    from nodellm_orm.runtime.conversation import Conversation, HeadChange
+    from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.drive import Drive, Mailbox
-    from nodellm_orm.runtime.hooks import Hook
     from nodellm_orm.runtime.host import Host
     from nodellm_orm.runtime.options import Content, Thinks
-    from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
 
 
@@ -77,26 +70,10 @@ class AskOptions(TypedDict, total=False):
 
 T = TypeVar("T")
 
-_OPTION_NAMES = frozenset(Options.__dataclass_fields__)
 _ASK_NAMES = AskOptions.__optional_keys__ | {"schema"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Behaviour:
-    """What a chat does in this process; none of it is stored."""
-
-    toolbox: Toolbox
-    timeout: Timeout
-    hooks: Hooks = field(default_factory=Hooks)
-    schema: StructuredSchema | None = None
-    """The type behind the stored schema, when it was given in this process."""
-    headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    params: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
-    lease: float = 60.0
-    durability: Durability = "step"
-
-
-class Chat:
+class Chat(Fluent):
     """A conversation that is kept in a database, or in memory.
 
     Made by `create_chat`, `load_chat`, `Chats` or ``llm.chat()``. One turn at a time: a second question while one is
@@ -110,10 +87,7 @@ class Chat:
 
     def __init__(self, host: Host, journal: Journal, conversation: Conversation, behaviour: Behaviour) -> None:
         """Wire the parts together; users call `create_chat` and its kin."""
-        self._host = host
-        self._journal = journal
-        self._chat = conversation
-        self._behaviour = behaviour
+        super().__init__(host, journal, conversation, behaviour)
         self._drive: Drive | None = None
         self._stream: weakref.ref[ReplyStream[Any]] | None = None
 
@@ -219,6 +193,7 @@ class Chat:
         *,
         schema: type[T],
         on_abandon: OnAbandon = "cancel",
+        checkpoint: float | None = None,
         **options: Unpack[AskOptions],
     ) -> ReplyStream[T]: ...
     @overload
@@ -228,6 +203,7 @@ class Chat:
         *,
         schema: object = None,
         on_abandon: OnAbandon = "cancel",
+        checkpoint: float | None = None,
         **options: Unpack[AskOptions],
     ) -> ReplyStream[Any]: ...
     def stream(
@@ -236,6 +212,7 @@ class Chat:
         *,
         schema: object = None,
         on_abandon: OnAbandon = "cancel",
+        checkpoint: float | None = None,
         **options: Unpack[AskOptions],
     ) -> ReplyStream[Any]:
         """Ask, and give the answer as it arrives; the same turn as `ask`, and the same reply in the end.
@@ -245,10 +222,14 @@ class Chat:
             schema: as for `ask`.
             on_abandon: what becomes of the turn when its consumer leaves: ``cancel`` stores the text so far,
                 ``finish`` lets the answer complete.
+            checkpoint: seconds after which the growing text is stored again, so that it survives a killed process and
+                another one can show it; without it the text is stored with the answer.
             options: as for `ask`.
         """
         refuse_word("on_abandon", on_abandon, get_args(OnAbandon))
-        planner = self._planner(question(content), schema, options, stream=True)
+        if checkpoint is not None:
+            refuse_seconds("checkpoint", checkpoint, zero=True)
+        planner = self._planner(question(content), schema, options, stream=True, checkpoint=checkpoint)
         wait = options.get("wait", 0)
 
         async def start(stream: ReplyStream[Any]) -> Drive:
@@ -294,32 +275,41 @@ class Chat:
 
     async def _run(
         self,
-        planner: Callable[[ChatHead], Plan],
+        planner: Planner,
         work: Callable[[Turn], Coroutine[Any, Any, Reply[Any]]],
         *,
         heard: bool,
         wait: float,
     ) -> Drive:
-        await self._quiet(wait)
+        deadline = self._host.engine.clock.monotonic() + wait
+        await self._quiet(deadline)
         await self._journal.settle()
+        while self._drive is not None and not self._drive.over:  # somebody else was faster while we settled
+            await self._quiet(deadline)
 
         def turn_of(mailbox: Mailbox) -> Turn:
-            return Turn(self._host.engine, self._journal, self._chat, planner, mailbox.put)
+            return Turn(self._host.engine, self._journal, self._chat, planner, mailbox.put, deadline=deadline)
 
         self._stream = None
         self._drive = self._host.drive(turn_of, work, self._journal, heard=heard)
         return self._drive
 
-    async def _quiet(self, wait: float) -> None:
-        """Wait for a turn of this very object that its consumer has left; any other one keeps the chat busy."""
+    async def _quiet(self, deadline: float, *, take_leave: bool = True) -> None:
+        """Wait for a turn of this very object that its consumer has left; any other one keeps the chat busy.
+
+        Args:
+            deadline: until when to wait, on the engine's clock.
+            take_leave: whether asking says that a stream which the same task has stopped reading was left.
+        """
         drive = self._drive
         if drive is None or drive.over:
             return
         stream = self._stream() if self._stream is not None else None
-        if stream is not None and stream.left:
+        if take_leave and stream is not None and stream.left:
             stream.abandon()
         await asyncio.sleep(0)  # a stream that was dropped a moment ago says so through the loop
-        if drive.turn.stopping or drive.mailbox.dropped or await drive.settled_within(wait):
+        left = deadline - self._host.engine.clock.monotonic()
+        if drive.turn.stopping or drive.mailbox.dropped or await drive.settled_within(left):
             await drive.settled()
             return
         msg = (
@@ -335,28 +325,34 @@ class Chat:
         *,
         stream: bool,
         unknown: UnknownPolicy = "report",
-    ) -> Callable[[ChatHead], Plan]:
+        checkpoint: float | None = None,
+    ) -> Planner:
         """Checks what was given, and makes the plan once the chat's head is known."""
         _check_asked(options)
+        if checkpoint is not None and self._behaviour.durability == "turn":
+            msg = "checkpoint stores a growing answer as it comes, and durability='turn' stores at the end; choose one"
+            raise ConfigurationError(msg)
         if options.get("files"):
             msg = "files cannot be attached yet; put their text into the question"
             raise UnsupportedFeatureError(msg)
         chosen = Options(
             schema=schema,
-            **{name: value for name, value in options.items() if name in _OPTION_NAMES},  # type: ignore[arg-type]
+            **{name: value for name, value in options.items() if name in OPTION_NAMES},  # type: ignore[arg-type]
         )
         behaviour = self._behaviour
         own_tools, own_timeout = options.get("tools"), options.get("timeout")
         timeout = behaviour.timeout if own_timeout is None else Timeout.of(own_timeout)
-        toolbox = behaviour.toolbox if own_tools is None else Toolbox(own_tools, timeout=timeout.tool)
-        form = StructuredSchema.of(schema) if schema is not None else behaviour.schema
+        offered = behaviour.toolbox.tools if own_tools is None else own_tools
+        changed = own_tools is not None or timeout.tool != behaviour.timeout.tool
+        toolbox = Toolbox(offered, timeout=timeout.tool) if changed else behaviour.toolbox
+        form = None if schema is None else StructuredSchema.of(schema)
         params = {**behaviour.params, **(options.get("params") or {})}
         headers = {**behaviour.headers, **checked_headers(options.get("headers"))}
         key = options.get("idempotency_key")
         request_hash = None if key is None else _request_hash(parts, chosen, form, toolbox, params)
 
-        def plan(head: ChatHead) -> Plan:
-            settings = chosen.over(head.settings)
+        def plan(head: ChatHead, asked: Settings | None) -> Plan:
+            settings = chosen.over(asked or head.settings)
             check_choice(settings.tool_choice, [spec.name for spec in toolbox.specs])
             return Plan(
                 model=self._host.models.model(head.provider, head.model, head.api),
@@ -369,19 +365,19 @@ class Chat:
                 instructions=head.instructions,
                 parts=parts,
                 stream=stream,
-                schema=form if form is not None else stored_schema(settings),
+                schema=form or _form(behaviour.schema, settings),
                 headers=headers,
                 params=params,
                 idempotency_key=key,
                 request_hash=request_hash,
                 on_limit=options.get("on_limit", "return"),
                 abandon_pending=options.get("abandon_pending", False),
-                wait=options.get("wait", 0),
                 unknown=unknown,
                 durability=behaviour.durability,
+                checkpoint=checkpoint,
             )
 
-        plan(self._chat.wanted)  # whatever is wrong with the options is said here, before anything begins
+        plan(self._chat.wanted, None)  # whatever is wrong with the options is said here, before anything begins
         return plan
 
     def render(self, content: Content | None = None, *, schema: object = None, stream: bool = False) -> WireRequest:
@@ -393,20 +389,11 @@ class Chat:
             stream: as `stream` would send it.
         """
         parts = question(content) if content is not None else ()
-        plan = self._planner(parts, schema, {}, stream=stream)(self._chat.wanted)
+        plan = self._planner(parts, schema, {}, stream=stream)(self._chat.wanted, None)
         asked = [Message(role="user", parts=parts)] if parts else []
-        return plan.model.render(
-            ModelRequest(
-                target=plan.model.origin,
-                messages=(*self._chat.messages, *asked),
-                instructions=plan.instructions,
-                tools=plan.toolbox.specs,
-                settings=plan.settings,
-                profile=plan.model.profile,
-                stream=stream,
-                params=plan.params,
-            )
-        )
+        closed = self._chat.closing_messages(self._host.engine.new_id) if parts else []
+        messages = [*self._chat.messages, *closed, *asked]
+        return plan.model.render(model_request(plan, messages, plan.settings.tool_choice))
 
     async def add_message(self, role: Role, content: Content) -> Message:
         """Add a message from elsewhere to the history, without asking.
@@ -421,241 +408,24 @@ class Chat:
         if role not in {"user", "assistant", "system"}:
             msg = f"role is user, assistant or system, not {role!r}; results of tools come from the tools"
             raise ConfigurationError(msg)
-        await self._quiet(0)
+        parts = question(content)
+        await self._quiet(0, take_leave=False)
         await self._journal.settle()
-        self._chat.refresh(await self._journal.load(self.id, self.owner))
-        last = self._chat.last_turn
-        if last is not None and any(not call.answered for call in last.calls):
-            # No provider takes anything between a call and its result.
-            msg = "calls of the last turn have no results yet; resume() it, or ask, before a message is added"
-            raise ChatBusyError(msg, turn_id=last.id)
-        message = Message(role=role, parts=question(content), position=self._chat.next_position)
-        added = [(self._host.engine.new_id(), message)]
-        self._chat.refresh(await self._journal.append(self._chat.head, self._chat.fence, added))
-        return message
-
-    # ── settings ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _change(self, change: HeadChange) -> Self:
-        self._chat.changes.append(change)
-        return self
-
-    def with_settings(self, **options: Any) -> Self:
-        """Change several settings at once.
-
-        Args:
-            options: as `create_chat` takes them.
-
-        Raises:
-            ConfigurationError: an option that does not exist or cannot be meant.
-        """
-        refuse_unknown(options, _OPTION_NAMES, what="setting")
-        chosen = Options(**options)
-        chosen.over(self._chat.wanted.settings)
-        return self._change(lambda head: altered(head, settings=chosen.over(head.settings)))
-
-    def with_model(self, model: str, *, provider: str | None = None) -> Self:
-        """Ask another model from the next turn on.
-
-        Args:
-            model: its name.
-            provider: its provider, when that changes too.
-        """
-        refuse_key("model", model)
-        chat = self if provider is None else self.with_provider(provider)
-        return chat._change(lambda head: altered(head, model=model))  # noqa: SLF001 — it is this object
-
-    def with_provider(self, provider: str, *, model: str | None = None) -> Self:
-        """Ask another provider from the next turn on.
-
-        Args:
-            provider: its name.
-            model: the model there; the provider's default when omitted.
-        """
-        refuse_key("model", model)
-        target = self._host.models.model(provider, model, None)
-        return self._change(lambda head: altered(head, provider=provider, model=model, api=target.origin.api))
-
-    def with_instructions(self, text: str, *, replace: bool = False) -> Self:
-        """Tell the model how to behave, after what it was told before.
-
-        Args:
-            text: the instructions.
-            replace: forget what it was told before.
-        """
-        if not isinstance(text, str) or not text.strip():
-            msg = "instructions are a text that says something"
-            raise ConfigurationError(msg)
-        return self._change(lambda head: altered(head, instructions=(text,) if replace else (*head.instructions, text)))
-
-    def with_temperature(self, temperature: float) -> Self:
-        """Set the sampling temperature, 0 to 2."""
-        return self.with_settings(temperature=temperature)
-
-    def with_max_tokens(self, max_tokens: int) -> Self:
-        """Bound the tokens of an answer."""
-        return self.with_settings(max_tokens=max_tokens)
-
-    def with_thinking(self, *, budget: int | None = None, effort: str | None = None) -> Self:
-        """Say how much the model should think.
-
-        Args:
-            budget: tokens.
-            effort: a word from ``none`` to ``max``; one of the two.
-        """
-        if budget is not None and effort is not None:
-            msg = "give a thinking budget or an effort, not both"
-            raise ConfigurationError(msg)
-        return self.with_settings(
-            thinking=True if budget is None and effort is None else budget if effort is None else effort
-        )
-
-    def with_tool_choice(self, choice: str) -> Self:
-        """Let the model choose (``auto``), forbid or require tools, or name the one to call."""
-        return self.with_settings(tool_choice=choice)
-
-    def with_schema(self, schema: object) -> Self:
-        """Ask for answers of a form; the type itself is known to this process only."""
-        form = StructuredSchema.of(schema)
-        self._behaviour = altered(self._behaviour, schema=form)
-        return self.with_settings(schema=form)
-
-    def with_tools(self, *tools: ToolSource) -> Self:
-        """Offer further tools; they are not stored and belong to this process."""
-        offered = (*self._behaviour.toolbox.tools, *tools)
-        box = Toolbox(offered, timeout=self._behaviour.timeout.tool)
-        self._behaviour = altered(self._behaviour, toolbox=box)
-        return self
-
-    def with_tool(self, tool: ToolSource) -> Self:
-        """Offer a further tool."""
-        return self.with_tools(tool)
-
-    def with_headers(self, **headers: str) -> Self:
-        """Send further headers; never stored."""
-        added = checked_headers(headers)
-        self._behaviour = altered(self._behaviour, headers={**self._behaviour.headers, **added})
-        return self
-
-    def with_params(self, **params: object) -> Self:
-        """Send further raw members of the request; never stored."""
-        refuse_params(params)
-        self._behaviour = altered(self._behaviour, params={**self._behaviour.params, **params})
-        return self
-
-    async def update(
-        self,
-        *,
-        title: str | None = None,
-        model: str | None = None,
-        instructions: str | None = None,
-        metadata: Mapping[str, object] | None = None,
-        **options: Any,
-    ) -> Self:
-        """Save changes of the chat now rather than with its next turn.
-
-        Args:
-            title: a title for people.
-            model: the model to ask from now on.
-            instructions: in place of the earlier ones.
-            metadata: in place of the earlier one.
-            options: settings, as `create_chat` takes them.
-        """
-        refuse_text("title", title, empty=True)
-        if title is not None:
-            self._change(lambda head: altered(head, title=title))
-        if model is not None:
-            self.with_model(model)
-        if instructions is not None:
-            self.with_instructions(instructions, replace=True)
-        if metadata is not None:
-            given = frozen_metadata(metadata)
-            self._change(lambda head: altered(head, metadata=given))
-        if options:
-            self.with_settings(**options)
-        await self._save()
-        return self
-
-    async def update_metadata(self, **changes: object) -> Mapping[str, JsonValue]:
-        """Change members of the metadata and save them now; ``None`` removes one.
-
-        Args:
-            changes: members by name.
-        """
-        given = frozen_metadata(changes)
-
-        def change(head: ChatHead) -> ChatHead:
-            merged = {**head.metadata, **given}
-            return altered(head, metadata={name: value for name, value in merged.items() if value is not None})
-
-        self._change(change)
-        await self._save()
-        return self.metadata
-
-    async def _save(self) -> None:
-        await self._journal.settle()
-        # Applied to what is stored by now: fields that another process changed meanwhile stay as it left them.
-        snapshot = await self._journal.load(self.id, self.owner)
-        changes = tuple(self._chat.changes)
-        self._chat.head = snapshot.head
-        saved = await self._journal.update(self._chat.wanted)
-        self._chat.saved(saved, changes)
-
-    # ── hooks ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _hook(self, name: str, hook: Hook) -> Self:
-        if not callable(hook):
-            msg = f"{name} takes a function, not {type(hook).__name__}"
-            raise ConfigurationError(msg)
-        hooks = self._behaviour.hooks
-        added = altered(hooks, **{name: (*getattr(hooks, name), hook)})
-        self._behaviour = altered(self._behaviour, hooks=added)
-        return self
-
-    def on_new_message(self, hook: Hook) -> Self:
-        """Call a function when an answer begins, with the `Message` it answers."""
-        return self._hook("on_new_message", hook)
-
-    def on_end_message(self, hook: Hook) -> Self:
-        """Call a function when a message of the assistant was recorded, with the `Message`."""
-        return self._hook("on_end_message", hook)
-
-    def on_tool_call_start(self, hook: Hook) -> Self:
-        """Call a function before a call runs, with the `ToolCall`."""
-        return self._hook("on_tool_call_start", hook)
-
-    def on_tool_call_end(self, hook: Hook) -> Self:
-        """Call a function when a result was recorded, with the `ToolCall` and the `ToolResult`."""
-        return self._hook("on_tool_call_end", hook)
-
-    def on_tool_call_error(self, hook: Hook) -> Self:
-        """Call a function when a call failed, with the `ToolCall` and the text of the error."""
-        return self._hook("on_tool_call_error", hook)
-
-    def before_request(self, hook: Hook) -> Self:
-        """Call a function with every `ModelRequest`; what it returns is sent instead."""
-        return self._hook("before_request", hook)
-
-    def after_response(self, hook: Hook) -> Self:
-        """Call a function with every `Completion` before it is recorded; what it returns takes its place."""
-        return self._hook("after_response", hook)
-
-
-def checked_headers(headers: object) -> dict[str, str]:
-    """The caller's own headers, fit to be sent.
-
-    Args:
-        headers: as given.
-
-    Raises:
-        ConfigurationError: they are no mapping of texts, or cannot be sent; names the header, never its value.
-    """
-    if headers is None:
-        return {}
-    if not isinstance(headers, Mapping) or any(not isinstance(text, str) for pair in headers.items() for text in pair):
-        msg = 'headers is a dict of texts, such as {"x-trace": "42"}; write it so'
-        raise ConfigurationError(msg)
-    return check_headers(headers)
+        for _ in range(SURPRISES):
+            self._chat.refresh(await self._journal.load(self.id, self.owner))
+            last = self._chat.last_turn
+            if last is not None and any(not call.answered for call in last.calls):
+                # No provider takes anything between a call and its result.
+                msg = "calls of the last turn have no results yet; resume() it, or ask, before a message is added"
+                raise ChatBusyError(msg, turn_id=last.id)
+            message = Message(role=role, parts=parts, position=self._chat.next_position)
+            added = [(self._host.engine.new_id(), message)]
+            try:
+                self._chat.refresh(await self._journal.append(self._chat.head, self._chat.fence, added))
+            except Outdated:
+                continue
+            return message
+        raise changed_all_the_time(self.id)
 
 
 def _check_asked(options: AskOptions) -> None:
@@ -666,6 +436,13 @@ def _check_asked(options: AskOptions) -> None:
     refuse_key("idempotency_key", options.get("idempotency_key"))
     if (params := options.get("params")) is not None:
         refuse_params(params)
+
+
+def _form(known: StructuredSchema | None, settings: Settings) -> StructuredSchema | None:
+    """The form of the answer that the settings ask for: with its type, where that is known in this process."""
+    if known is not None and known.schema == settings.schema:
+        return known
+    return stored_schema(settings)
 
 
 async def _awaited(drive: Drive) -> Reply[Any]:
@@ -686,7 +463,7 @@ def _request_hash(
 ) -> str:
     """Digest of what was asked under an idempotency key."""
     said = {
-        name: str(value) for name in sorted(_OPTION_NAMES - {"schema"}) if (value := getattr(options, name)) is not None
+        name: str(value) for name in sorted(OPTION_NAMES - {"schema"}) if (value := getattr(options, name)) is not None
     }
     asked = {
         "parts": loads(encode_parts(parts)),

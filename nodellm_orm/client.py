@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import random
@@ -13,12 +14,13 @@ from uuid import UUID
 
 import httpx
 
-from nodellm_orm.chat import Behaviour, Chat, checked_headers, opening_messages
+from nodellm_orm.chat import Chat, opening_messages
 from nodellm_orm.config import Environment
 from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
+from nodellm_orm.fluent import Behaviour, checked_headers
 from nodellm_orm.ports.journal import ANY_OWNER, ChatHead
 from nodellm_orm.providers.endpoint import resolve
 from nodellm_orm.providers.prices import GenaiPrices
@@ -85,6 +87,8 @@ class _Shared:
     prices: GenaiPrices
     timeout: Timeout
     retry: RetryPolicy
+    clients: list[LLM] = field(default_factory=list)
+    """All of them; what is under way in any is waited for before the connections are closed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,7 @@ class LLM:
             retry=shared.retry,
             timeout=shared.timeout,
         )
+        shared.clients.append(self)
         self._host = Host(engine, self, f"{socket.gethostname()[:80]}:{os.getpid()}:{new_id().hex[-12:]}")
 
     @property
@@ -271,9 +276,11 @@ class LLM:
         Args:
             grace: seconds the turns are given; those that take longer are stopped, with their text so far stored.
         """
-        await self._host.close(grace)
-        for _, transport in self._transports.values():
-            await transport.aclose()
+        mine = self._shared.clients if self._owns_pool else [self]
+        await asyncio.gather(*(client._host.close(grace) for client in mine))  # noqa: SLF001 — of the same class
+        for client in mine:
+            for _, transport in client._transports.values():  # noqa: SLF001 — of the same class
+                await transport.aclose()
         if self._owns_pool:
             await self._shared.pool.aclose()
 

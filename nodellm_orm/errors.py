@@ -236,7 +236,17 @@ class ToolError(NodeLLMError):
 
 
 class ToolLimitError(ToolError):
-    """The model asked for more tool rounds than allowed."""
+    """The model asked for more tool rounds than allowed.
+
+    Args:
+        message: which limit, and how to raise it.
+        reply: the reply as far as it went.
+    """
+
+    def __init__(self, message: str, *, reply: object | None = None) -> None:
+        """Keep the reply as far as it went."""
+        super().__init__(message, fatal=True)
+        self.reply = reply
 
 
 class LimitExceededError(NodeLLMError):

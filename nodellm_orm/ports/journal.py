@@ -125,6 +125,22 @@ class MessageAdded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MessageRevised:
+    """A message that was stored while it grew: it has more text now, or its final form; its place stays the same."""
+
+    id: UUID
+    message: Message
+    thinking_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageSuperseded:
+    """Another message takes this one's place: it stays in the rows and is no longer replayed."""
+
+    id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallOpened:
     """A call of the assistant message just added."""
 
@@ -173,7 +189,16 @@ class TurnEnded:
 
 
 Entry: TypeAlias = (
-    AttemptOpened | AttemptClosed | MessageAdded | CallOpened | CallStarted | CallFinished | CallAnswered | TurnEnded
+    AttemptOpened
+    | AttemptClosed
+    | MessageAdded
+    | MessageRevised
+    | MessageSuperseded
+    | CallOpened
+    | CallStarted
+    | CallFinished
+    | CallAnswered
+    | TurnEnded
 )
 
 
@@ -376,7 +401,13 @@ class Journal(Protocol):
         ...
 
     async def begin(
-        self, take: Take, turn: TurnOpened, entries: Sequence[Entry], *, closing: Sequence[Entry] = ()
+        self,
+        take: Take,
+        turn: TurnOpened,
+        entries: Sequence[Entry],
+        *,
+        closing: Sequence[Entry] = (),
+        again: bool = False,
     ) -> Hold:
         """Take the chat and write the first durable point of a turn.
 
@@ -387,6 +418,7 @@ class Journal(Protocol):
             closing: entries that first close what the last turn left open (an interrupted or suspended one): results
                 for its open calls, and nothing else. An interrupted turn becomes ``failed``, its open attempts
                 ``unknown``.
+            again: an earlier try of this very point may have been committed: then its hold is given.
 
         Raises:
             ChatNotFoundError: no such chat for this owner.
@@ -396,18 +428,33 @@ class Journal(Protocol):
         """
         ...
 
-    async def record(self, hold: Hold, entries: Sequence[Entry]) -> Hold:
+    async def record(self, hold: Hold, entries: Sequence[Entry], *, again: bool = False) -> Hold:
         """Write one durable point under a hold, and extend its lease.
+
+        Args:
+            hold: proof of ownership, as the point before left it.
+            entries: what happened.
+            again: an earlier try of this very point may have been committed: then its hold is given.
 
         Raises:
             StaleChatError: the hold is no longer valid; nothing was written.
         """
         ...
 
-    async def take_over(self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float) -> Hold:
+    async def take_over(
+        self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float, again: bool = False
+    ) -> Hold:
         """Take a running turn whose lease has ended, or a suspended, failed or cancelled last turn, to carry it on.
 
         Open attempts become ``unknown``; running calls become ``unknown``.
+
+        Args:
+            chat_id: the chat.
+            owner: whose it is.
+            turn_id: its last turn.
+            worker: who takes it.
+            lease: seconds.
+            again: an earlier try of this very take-over may have been committed: then its hold is given.
 
         Raises:
             ChatBusyError: its lease has not ended, or another turn runs.
@@ -439,8 +486,12 @@ class Journal(Protocol):
     async def update(self, head: ChatHead) -> ChatHead:
         """Save the head now.
 
+        Args:
+            head: with the version that its changes are based on.
+
         Raises:
             ChatNotFoundError: no such chat for its owner.
+            Outdated: the head was changed since that version.
         """
         ...
 

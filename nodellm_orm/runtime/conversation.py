@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import ToolCallPart, ToolResultPart
-from nodellm_orm.ports.journal import OPEN_CALLS, CallAnswered, CallFinished, MessageAdded
+from nodellm_orm.errors import ChatBusyError
+from nodellm_orm.ports.journal import (
+    OPEN_CALLS,
+    CallAnswered,
+    CallFinished,
+    MessageAdded,
+    MessageRevised,
+    MessageSuperseded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -15,12 +23,14 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.messages import Origin
     from nodellm_orm.ports.ambient import IdSource
-    from nodellm_orm.ports.journal import CallState, ChatHead, Entry, Snapshot, TurnState
+    from nodellm_orm.ports.journal import CallState, CallStatus, ChatHead, Entry, Snapshot, TurnState
     from nodellm_orm.ports.wire import RenderCache
 
 HeadChange: TypeAlias = "Callable[[ChatHead], ChatHead]"
 """A change of what belongs to a chat, applied to whatever is stored by then."""
 
+_SLACK = 64
+"""Rendered messages that may be kept although they are no longer part of the conversation."""
 NOT_RUN = "This call was not run: the conversation went on without it."
 INTERRUPTED = (
     "The outcome of this call is unknown: it was interrupted while it ran. It may or may not have taken effect; "
@@ -43,7 +53,9 @@ class Conversation:
     """Something happened that this copy may not reflect: load it again before the next turn."""
     changes: list[HeadChange] = field(default_factory=list)
     """Changes of the head that were made in this process and not saved yet; they outlive a refresh."""
-    caches: dict[Origin, RenderCache] = field(default_factory=dict)
+    rendered_for: Origin | None = None
+    rendered: RenderCache = field(default_factory=dict)
+    """What the messages render to for that target."""
     call_ids: set[str] = field(default_factory=set)
 
     @classmethod
@@ -76,6 +88,14 @@ class Conversation:
             head = change(head)
         return head
 
+    def closing_messages(self, new_id: IdSource) -> list[Message]:
+        """The results that a new question first gives to calls which the last turn left open."""
+        last = self.last_turn
+        if last is None or last.status == "completed":
+            return []
+        entries = answers(last.calls, self.next_position, new_id)
+        return [entry.message for entry in entries if isinstance(entry, MessageAdded)]
+
     def saved(self, head: ChatHead, changes: Sequence[HeadChange]) -> None:
         """The head was stored, with these changes in it."""
         self.head = head
@@ -84,15 +104,39 @@ class Conversation:
     def committed(self, entries: Sequence[Entry]) -> None:
         """Move on by entries that are now durable."""
         for entry in entries:
-            if isinstance(entry, MessageAdded):
-                self.messages.append(entry.message)
-                self.message_ids.append(entry.id)
-                self.next_position += 1
-                self.call_ids.update(call.call_id for call in entry.message.tool_calls)
+            match entry:
+                case MessageAdded():
+                    self.messages.append(entry.message)
+                    self.message_ids.append(entry.id)
+                    self.next_position += 1
+                    self._know_calls(entry.message)
+                case MessageRevised():
+                    self.messages[self.message_ids.index(entry.id)] = entry.message
+                    self._know_calls(entry.message)
+                case MessageSuperseded():
+                    place = self.message_ids.index(entry.id)
+                    del self.messages[place], self.message_ids[place]
+                case _:
+                    pass
+
+    def _know_calls(self, message: Message) -> None:
+        if message.status == "complete":  # calls of a broken-off answer are never opened
+            self.call_ids.update(call.call_id for call in message.tool_calls)
 
     def cache(self, origin: Origin) -> RenderCache:
-        """The rendered messages for one target."""
-        return self.caches.setdefault(origin, {})
+        """The rendered messages for one target; those of the target before it are dropped."""
+        if origin != self.rendered_for:
+            self.rendered_for, self.rendered = origin, {}
+        if len(self.rendered) > len(self.messages) + _SLACK:
+            live = {id(message) for message in self.messages}
+            self.rendered = {key: kept for key, kept in self.rendered.items() if key in live}
+        return self.rendered
+
+
+def changed_all_the_time(chat_id: UUID) -> ChatBusyError:
+    """The error for a chat that turns out to have changed whenever it is looked at."""
+    msg = f"chat {chat_id} is being changed by others all the time; try again later"
+    return ChatBusyError(msg)
 
 
 def result_message(call: ToolCallPart, content: str, position: int, *, is_error: bool) -> Message:
@@ -113,15 +157,13 @@ def answers(
     """
     entries: list[CallFinished | MessageAdded | CallAnswered] = []
     for call in sorted((c for c in calls if not c.answered), key=lambda c: c.position):
-        content, is_error = call.result, call.status not in {"succeeded", "halted"}
+        ran, is_error = call.status in {"running", "unknown"}, call.status not in {"succeeded", "halted"}
+        content = call.result
         if call.status in OPEN_CALLS or content is None:
-            ran = call.status in {"running", "unknown"}
             content, is_error = (INTERRUPTED if ran else NOT_RUN), True
-            entries.append(
-                CallFinished(
-                    id=call.id, status="unknown" if ran else "skipped", result=content, error="closed by a new turn"
-                )
-            )
+        if call.status in OPEN_CALLS:
+            status: CallStatus = "unknown" if ran else "skipped"
+            entries.append(CallFinished(id=call.id, status=status, result=content, error="closed by a new turn"))
         message_id = new_id()
         entries.append(
             MessageAdded(id=message_id, message=result_message(call.call, content, position, is_error=is_error))

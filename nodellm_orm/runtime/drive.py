@@ -79,7 +79,8 @@ class Drive:
         self.turn = turn
         self.mailbox = mailbox
         self._ended = ended
-        self._task = asyncio.create_task(work, name=f"turn {turn.id}")
+        self.loop = asyncio.get_running_loop()
+        self._task = self.loop.create_task(work, name=f"turn {turn.id}")
         self._task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[Reply[Any]]) -> None:
@@ -111,9 +112,21 @@ class Drive:
             await asyncio.wait({self._task}, timeout=seconds)
         return self._task.done()
 
+    def leave(self, *, cancel: bool) -> None:
+        """The consumer has left.
+
+        Args:
+            cancel: whether the turn ends with that.
+        """
+        if self._task.done():
+            return
+        self.mailbox.drop()
+        if cancel and not self.turn.stopping:
+            self.stop()
+
     def stop(self) -> None:
         """End the turn: what had arrived is stored, and its reply says ``cancelled``."""
-        if not self._task.done() and not self.turn.stopping:
+        if not self._task.done():
             self.turn.stopping = True
             self._task.cancel()
 

@@ -72,17 +72,16 @@ class Attempts:
         self._headers = headers
         self._open: AttemptOpened | None = None
         self._trace: Trace | None = None
+        self._answer: Answer | None = None
 
     def open(self, model: Model, attempt: int = 1) -> AttemptOpened:
         """The entry for an attempt about to be made; it has to be written before `run`."""
-        self._trace = None
-        self._open = AttemptOpened(
+        return AttemptOpened(
             id=self._engine.new_id(),
             provider=model.origin.provider,
             requested_model=model.origin.model,
             attempt=attempt,
         )
-        return self._open
 
     async def run(
         self,
@@ -135,24 +134,36 @@ class Attempts:
                     raise
                 failed = self.closing("failed", error)
                 following = self.open(model, self._open.attempt + 1)
-                await self._write(*failed, following)
+                await self._write(*([failed] if failed else []), following)
                 await self._engine.clock.sleep(delay)
             else:
-                return Answer(completion, self._close("ok", completion.usage, model=completion.model))
+                self._answer = Answer(completion, self._close("ok", completion.usage, model=completion.model))
+                return self._answer
 
     @property
-    def partial(self) -> Completion | None:
-        """What had arrived of an answer that broke off."""
+    def arrived(self) -> Completion | None:
+        """What has arrived of the answer to the open attempt: all of it, or what there is."""
+        if self._answer is not None:
+            return self._answer.completion
         if self._trace is None or not self._trace.eventful:
             return None
         return self._trace.folded.completion(complete=False)
 
-    def closing(self, status: AttemptStatus, error: BaseException | None = None) -> tuple[AttemptClosed, ...]:
-        """The entry that closes the attempt still open, if there is one, with whatever it is known to have used."""
+    def closing(self, status: AttemptStatus, error: BaseException | None = None) -> AttemptClosed | None:
+        """The entry that closes the attempt still open, if there is one, with whatever it is known to have used.
+
+        An attempt that was answered was answered, whatever became of the turn afterwards.
+
+        Args:
+            status: what became of it otherwise.
+            error: what ended it.
+        """
         if self._open is None:
-            return ()
+            return None
+        if self._answer is not None:
+            return self._answer.closed
         name = "Cancelled" if status == "cancelled" else type(error).__name__ if error else None
-        partial = self.partial
+        partial = self.arrived
         closed = self._close(
             status, partial.usage if partial else Usage(), model=partial.model if partial else None, error_type=name
         )
@@ -162,13 +173,18 @@ class Attempts:
                 http_status=closed.http_status or error.status,
                 request_id=closed.request_id or error.request_id,
             )
-        return (closed,)
+        return closed
 
     def committed(self, entries: Iterable[Entry]) -> None:
-        """Take note of entries that are now durable: an attempt whose closing entry is among them is open no more."""
+        """Take note of entries that are now durable: attempts that were opened or closed."""
         for entry in entries:
-            if isinstance(entry, AttemptClosed) and self._open is not None and entry.id == self._open.id:
-                self._open = None
+            match entry:
+                case AttemptOpened():
+                    self._open, self._trace, self._answer = entry, None, None
+                case AttemptClosed() if self._open is not None and entry.id == self._open.id:
+                    self._open = self._trace = self._answer = None
+                case _:
+                    pass
 
     def _close(
         self, status: AttemptStatus, usage: Usage, *, model: str | None = None, error_type: str | None = None

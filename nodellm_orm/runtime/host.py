@@ -95,13 +95,18 @@ class Host:
             grace: seconds they are given.
         """
         self._closed = True
+        loop = asyncio.get_running_loop()
         await self._wait(grace)
         for drive in list(self._live):
-            drive.stop()
+            if drive.loop is loop:
+                drive.stop()
+            elif not drive.loop.is_closed():
+                drive.loop.call_soon_threadsafe(drive.stop)  # it ends there, in its own time
         await self._wait(None)
 
     async def _wait(self, limit: float | None) -> None:
-        waits = [asyncio.ensure_future(drive.settled()) for drive in list(self._live)]
+        loop = asyncio.get_running_loop()
+        waits = [asyncio.ensure_future(drive.settled()) for drive in list(self._live) if drive.loop is loop]
         if not waits:
             return
         _, late = await asyncio.wait(waits, timeout=limit)

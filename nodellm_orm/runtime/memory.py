@@ -97,8 +97,8 @@ class MemoryJournal:
         last = chat.last
         return Snapshot(
             head=chat.head,
-            messages=tuple(message for _, message in chat.messages),
-            message_ids=tuple(key for key, _ in chat.messages),
+            messages=tuple(message for _, message in chat.replayed),
+            message_ids=tuple(key for key, _ in chat.replayed),
             fence=chat.fence,
             next_position=len(chat.messages),
             last_turn=last.view(chat.lease_until, self._clock.monotonic()) if last else None,
@@ -120,9 +120,16 @@ class MemoryJournal:
     # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def begin(
-        self, take: Take, turn: TurnOpened, entries: Sequence[Entry], *, closing: Sequence[Entry] = ()
+        self,
+        take: Take,
+        turn: TurnOpened,
+        entries: Sequence[Entry],
+        *,
+        closing: Sequence[Entry] = (),
+        again: bool = False,
     ) -> Hold:
         """See `Journal.begin`."""
+        del again  # nothing is awaited here: a try that was broken off has not begun
         chat = self._find(take.chat_id, take.owner)
         self._refuse_repeated(chat, turn.idempotency_key)
         if chat.active is not None and not self._expired(chat):
@@ -180,8 +187,9 @@ class MemoryJournal:
             labels=labels,
         )
 
-    async def record(self, hold: Hold, entries: Sequence[Entry]) -> Hold:
+    async def record(self, hold: Hold, entries: Sequence[Entry], *, again: bool = False) -> Hold:
         """See `Journal.record`."""
+        del again
         chat = self._held(hold)
         if chat is None or (chat.head.owner, chat.step) != (hold.owner, hold.step):
             msg = (
@@ -205,8 +213,11 @@ class MemoryJournal:
             return None
         return chat
 
-    async def take_over(self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float) -> Hold:
+    async def take_over(
+        self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float, again: bool = False
+    ) -> Hold:
         """See `Journal.take_over`."""
+        del again
         chat = self._find(chat_id, owner)
         if chat.active is not None and not self._expired(chat):
             raise self._busy(chat)
@@ -254,6 +265,8 @@ class MemoryJournal:
     async def update(self, head: ChatHead) -> ChatHead:
         """See `Journal.update`."""
         chat = self._find(head.id, head.owner)
+        if head.version != chat.head.version:
+            raise Outdated
         chat.head = replace(head, version=chat.head.version + 1, created_at=chat.head.created_at)
         self._touch(chat)
         return chat.head
@@ -280,8 +293,10 @@ class MemoryJournal:
         chat = self._find(chat_id, owner)
         page = [
             message
-            for position, (_, message) in enumerate(chat.messages)
-            if (before is None or position < before) and (after is None or position > after)
+            for position, (key, message) in enumerate(chat.messages)
+            if (before is None or position < before)
+            and (after is None or position > after)
+            and key not in chat.superseded
         ]
         return tuple(page[-limit:] if before is not None and after is None else page[:limit])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from nodellm_orm.domain.accumulator import Accumulator
-from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta, ToolCallDelta
+from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta, ToolCallDelta, UsageReported
 from nodellm_orm.errors import ProtocolError, ProviderError
 
 if TYPE_CHECKING:
@@ -197,6 +197,8 @@ def _media_type(response: WireResponse) -> str:
 
 async def _tell_whole(completion: Completion, trace: Trace, on_event: OnEvent) -> None:
     """A stream was asked for and a whole answer came: hand it on in one piece a part."""
+    events: list[Event] = [PartReceived(index=index, part=part) for index, part in enumerate(completion.parts)]
     trace.eventful = True
-    for index, part in enumerate(completion.parts):
-        await on_event(PartReceived(index=index, part=part))
+    for event in (*events, UsageReported(usage=completion.usage)):
+        trace.folded.add(event)
+        await on_event(event)

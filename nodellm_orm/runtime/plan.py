@@ -7,11 +7,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.domain.settings import Settings
+    from nodellm_orm.ports.journal import ChatHead
     from nodellm_orm.runtime.hooks import Hooks
     from nodellm_orm.runtime.model import Model
     from nodellm_orm.runtime.structured import StructuredSchema
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 UnknownPolicy: TypeAlias = Literal["report", "retry", "fail"]
 """What `resume` does with a call that was running when its process died: tell the model, run it again, or raise."""
+Planner: TypeAlias = "Callable[[ChatHead, Settings | None], Plan]"
+"""Makes the plan for a chat's head; for a turn that is carried on, over the settings it was asked with."""
 OnLimit: TypeAlias = Literal["return", "raise"]
 Durability: TypeAlias = Literal["step", "turn"]
 """``step``: every point is a commit of its own. ``turn``: one commit at the beginning and one at the end."""
@@ -51,7 +54,7 @@ class Plan:
     on_limit: OnLimit = "return"
     abandon_pending: bool = False
     """Go on although calls of the last turn wait for a decision."""
-    wait: float = 0.0
-    """Seconds to wait for a busy chat."""
     unknown: UnknownPolicy = "report"
     durability: Durability = "step"
+    checkpoint: float | None = None
+    """Seconds after which the growing text of a stream is stored again; ``None``: with the answer only."""

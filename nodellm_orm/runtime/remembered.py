@@ -16,6 +16,8 @@ from nodellm_orm.ports.journal import (
     CallStarted,
     CallState,
     MessageAdded,
+    MessageRevised,
+    MessageSuperseded,
     TurnEnded,
 )
 
@@ -78,6 +80,8 @@ class RememberedChat:
 
     head: ChatHead
     messages: list[tuple[UUID, Message]]
+    superseded: set[UUID] = field(default_factory=set)
+    """Ids of messages that are no longer replayed."""
     turns: dict[UUID, RememberedTurn] = field(default_factory=dict)
     fence: int = 0
     step: int = 0
@@ -89,6 +93,11 @@ class RememberedChat:
     def last(self) -> RememberedTurn | None:
         """The newest turn."""
         return next(reversed(self.turns.values()), None)
+
+    @property
+    def replayed(self) -> list[tuple[UUID, Message]]:
+        """The messages that are sent to a model, with their ids."""
+        return [(key, message) for key, message in self.messages if key not in self.superseded]
 
     def release(self) -> None:
         """No turn holds the chat any more."""
@@ -105,6 +114,11 @@ class RememberedChat:
             match entry:
                 case MessageAdded():
                     self.messages.append((entry.id, entry.message))
+                case MessageRevised():
+                    place = next(at for at, (key, _) in enumerate(self.messages) if key == entry.id)
+                    self.messages[place] = (entry.id, entry.message)
+                case MessageSuperseded():
+                    self.superseded.add(entry.id)
                 case AttemptOpened() | AttemptClosed():
                     _apply_attempt(turn, entry)
                 case CallOpened() | CallStarted() | CallFinished() | CallAnswered():

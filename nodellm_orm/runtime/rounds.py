@@ -78,7 +78,7 @@ def opened_calls(
     for position, call in enumerate(completion.tool_calls):
         tool = toolbox.get(call.name)
         status: CallStatus = "pending" if held_back else "running"
-        if tool is not None and tool.requires_approval and not held_back:
+        if tool is not None and tool.requires_approval:
             status = "awaiting_approval"
         entry = CallOpened(id=new_id(), message_id=message_id, position=position, call=call, status=status)
         calls.append(RoundCall(entry))
@@ -107,7 +107,7 @@ def _restored(state: CallState, toolbox: Toolbox, policy: UnknownPolicy) -> Roun
     opened = CallOpened(
         id=state.id, message_id=state.message_id, position=state.position, call=state.call, status=status
     )
-    if state.status in _ENDED:
+    if state.status in _ENDED and not (state.status == "skipped" and state.result is None):
         outcome = ToolOutcome(
             status=state.status,
             content=state.result or "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from nodellm_orm.ports.journal import TurnEnded
@@ -11,30 +12,44 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from uuid import UUID
 
+    from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.journal import Entry, Hold, Journal, Take, TurnOpened
-    from nodellm_orm.runtime.conversation import Conversation
+    from nodellm_orm.runtime.conversation import Conversation, HeadChange
     from nodellm_orm.runtime.plan import Durability
 
 T = TypeVar("T")
 
+_TRIES = 3
+"""How often a write is made again that the end of the event loop has cancelled."""
 
-async def durably(work: Coroutine[None, None, T], then: Callable[[T], None] | None = None) -> T:
+
+async def durably(make: Callable[[bool], Coroutine[None, None, T]], then: Callable[[T], None] | None = None) -> T:
     """Run work to its end even if the caller is cancelled meanwhile; then let the cancellation go on.
 
+    When the event loop is closing down it cancels every task, also the one that writes: the work is then made again,
+    and told that an earlier attempt may have been committed.
+
     Args:
-        work: a database transaction.
+        make: makes a database transaction; its argument says whether an earlier attempt may have happened.
         then: applied to its result before a cancellation is passed on, so that memory and rows agree.
     """
-    task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if not task.done():
-                cancelled = error
-        except Exception:  # noqa: BLE001, S110 — the task keeps it; task.result() raises it below
-            pass
+    tries = 0
+    while True:
+        task = asyncio.ensure_future(make(tries > 0))
+        tries += 1
+        while not task.done():
+            try:
+                await asyncio.shield(task)
+            except asyncio.CancelledError as error:
+                own = asyncio.current_task()
+                # It is ours unless it is only that of the task that writes.
+                if not task.cancelled() or (own is not None and own.cancelling()):
+                    cancelled = error
+            except Exception:  # noqa: BLE001, S110 — the task keeps it; task.result() raises it below
+                pass
+        if not task.cancelled() or tries >= _TRIES:
+            break
     result = task.result()
     if then is not None:
         then(result)
@@ -50,6 +65,7 @@ class Scribe:
         self,
         journal: Journal,
         conversation: Conversation,
+        clock: Clock,
         committed: Callable[[Sequence[Entry]], None],
         durability: Durability = "step",
     ) -> None:
@@ -58,36 +74,68 @@ class Scribe:
         Args:
             journal: where it is written.
             conversation: the chat as this process knows it.
+            clock: tells when the lease was last extended.
             committed: told of every batch of entries of the turn once it is committed.
             durability: with ``turn``, points are kept back and written with the turn's end.
         """
         self._journal = journal
         self._conversation = conversation
+        self._clock = clock
         self._told = committed
         self._keep_back = durability == "turn"
         self._kept: list[Entry] = []
         self.hold: Hold | None = None
+        self.extended_at = 0.0
+        """When the lease was last extended, on the process's clock."""
 
-    async def begin(self, take: Take, turn: TurnOpened, entries: Sequence[Entry], closing: Sequence[Entry]) -> None:
-        """Write the first point and take the chat."""
+    def extended(self) -> None:
+        """The lease was extended just now."""
+        self.extended_at = self._clock.monotonic()
+
+    def _holds(self, hold: Hold) -> None:
+        self.hold = hold
+        self._conversation.fence = hold.fence
+        self.extended()
+
+    async def begin(
+        self,
+        take: Take,
+        turn: TurnOpened,
+        entries: Sequence[Entry],
+        closing: Sequence[Entry],
+        changes: Sequence[HeadChange] = (),
+    ) -> None:
+        """Write the first point and take the chat.
+
+        Args:
+            take: who takes it, and its head when that is to be saved.
+            turn: the new turn.
+            entries: what is written with it.
+            closing: what first closes the last turn.
+            changes: those that are in the head.
+        """
 
         def then(hold: Hold) -> None:
-            self.hold = hold
-            self._conversation.fence = hold.fence
+            self._holds(hold)
+            if take.head is not None:
+                self._conversation.saved(replace(take.head, version=take.version + 1), changes)
+            self._conversation.last_turn = None
             self._conversation.committed([*closing, *entries])
             self._told(entries)
 
-        await durably(self._journal.begin(take, turn, entries, closing=closing), then)
+        def make(again: bool) -> Coroutine[None, None, Hold]:  # noqa: FBT001 — the shape `durably` asks for
+            return self._journal.begin(take, turn, entries, closing=closing, again=again)
+
+        await durably(make, then)
 
     async def take_over(self, turn_id: UUID, *, worker: str, lease: float) -> None:
         """Take a turn that was left unfinished."""
         head = self._conversation.head
 
-        def then(hold: Hold) -> None:
-            self.hold = hold
-            self._conversation.fence = hold.fence
+        def make(again: bool) -> Coroutine[None, None, Hold]:  # noqa: FBT001 — the shape `durably` asks for
+            return self._journal.take_over(head.id, head.owner, turn_id, worker=worker, lease=lease, again=again)
 
-        await durably(self._journal.take_over(head.id, head.owner, turn_id, worker=worker, lease=lease), then)
+        await durably(make, self._holds)
 
     async def write(self, *entries: Entry) -> None:
         """Write one durable point.
@@ -99,16 +147,23 @@ class Scribe:
         if hold is None:
             msg = "nothing is held; begin or take over first"
             raise AssertionError(msg)
-        if self._keep_back and not isinstance(entries[-1], TurnEnded):
+        ends = isinstance(entries[-1], TurnEnded)
+        if self._keep_back and not ends:
             self._kept += entries
             self._conversation.committed(entries)
             self._told(entries)
             return
-        kept, self._kept = self._kept, []
+        point = [*self._kept, *entries]
 
-        def committed(renewed: Hold) -> None:
-            self.hold = None if isinstance(entries[-1], TurnEnded) else renewed
+        def then(renewed: Hold) -> None:
+            self._kept.clear()
+            self._holds(renewed)
+            if ends:
+                self.hold = None
             self._conversation.committed(entries)
             self._told(entries)
 
-        await durably(self._journal.record(hold, [*kept, *entries]), committed)
+        def make(again: bool) -> Coroutine[None, None, Hold]:  # noqa: FBT001 — the shape `durably` asks for
+            return self._journal.record(hold, point, again=again)
+
+        await durably(make, then)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 from nodellm_orm.domain.replies import Reply
@@ -103,7 +104,11 @@ class ReplyStream(Generic[T]):
             NodeLLMError: what ended the turn.
         """
         drive = await self._begun()
-        return cast(Reply[T], await drive.reply())
+        try:
+            return cast(Reply[T], await drive.reply())
+        except asyncio.CancelledError:
+            self.abandon()
+            raise
 
     async def aclose(self) -> None:
         """Leave the stream and wait until the turn has ended."""
@@ -113,33 +118,24 @@ class ReplyStream(Generic[T]):
 
     def abandon(self) -> None:
         """Leave the stream; the turn ends in its own task."""
-        if self._drive is None or self._drive.over:
-            return
-        self._drive.mailbox.drop()
-        if self._on_abandon == "cancel":
-            self._drive.stop()
+        if self._drive is not None:
+            self._drive.leave(cancel=self._on_abandon == "cancel")
 
     @property
     def left(self) -> bool:
-        """Whether its reader, who is the task that asks, has stopped reading without saying so.
+        """Whether its reader has stopped reading without saying so: he is the task that asks, or is no more.
 
-        Only a bare ``async for`` that was broken off while the stream is still referred to by a name looks so.
+        Only a bare ``async for`` that was broken off while the stream is still referred to by a name looks so; inside
+        ``async with`` a stream is left when that block is.
         """
-        return not self._entered and not self._reading and self._reader is asyncio.current_task()
+        reader = self._reader
+        if self._entered or self._reading or reader is None:
+            return False
+        return reader is asyncio.current_task() or reader.done()
 
     def __del__(self) -> None:
         """A dropped stream was left."""
         drive, loop = self._drive, self._loop
         if drive is None or loop is None or drive.over or loop.is_closed():
             return
-        loop.call_soon_threadsafe(self._abandon_later(drive))
-
-    def _abandon_later(self, drive: Drive) -> Callable[[], None]:
-        cancel = self._on_abandon == "cancel"
-
-        def leave() -> None:
-            drive.mailbox.drop()
-            if cancel:
-                drive.stop()
-
-        return leave
+        loop.call_soon_threadsafe(functools.partial(drive.leave, cancel=self._on_abandon == "cancel"))

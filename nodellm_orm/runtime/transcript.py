@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.domain.money import add
 from nodellm_orm.domain.parts import ThinkingPart
 from nodellm_orm.domain.replies import Reply, Thinking, ToolCall
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.ports.journal import AttemptClosed, CallFinished, CallOpened, MessageAdded
+from nodellm_orm.ports.journal import AttemptClosed, CallFinished, CallOpened, MessageAdded, MessageRevised
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from uuid import UUID
 
-    from nodellm_orm.domain.messages import FinishReason, Message, Origin
+    from nodellm_orm.domain.messages import Message, Origin
     from nodellm_orm.ports.journal import AttemptStatus, CallStatus, Entry, TurnState
 
 WENT_WRONG: frozenset[CallStatus] = frozenset({"failed", "denied", "skipped", "unknown"})
@@ -30,6 +32,7 @@ class Transcript:
         """Begin with nothing."""
         self._calls: dict[UUID, ToolCall] = {}
         self._message: Message | None = None
+        self._before_pause = ""
         self._usage = Usage()
         self._last_usage = Usage()
         self._spent: Decimal | None = None
@@ -47,6 +50,23 @@ class Transcript:
         return self._calls[key]
 
     @property
+    def unpriced(self) -> bool:
+        """Whether an answer came whose price is not known."""
+        return self._unpriced
+
+    def with_entries(self, entries: Iterable[Entry]) -> Transcript:
+        """What it would be with further entries, which could not be committed.
+
+        Args:
+            entries: in order.
+        """
+        other = copy.copy(self)
+        other._calls = dict(self._calls)  # noqa: SLF001 — of the same class
+        other._request_ids = list(self._request_ids)  # noqa: SLF001 — of the same class
+        other.committed(entries)
+        return other
+
+    @property
     def spent(self) -> Decimal:
         """US dollars spent so far, as far as known."""
         return self._spent or Decimal(0)
@@ -59,9 +79,11 @@ class Transcript:
         """
         for entry in entries:
             match entry:
-                case MessageAdded(message=message) if message.role == "assistant":
-                    self._message = message
+                case MessageAdded(message=message) | MessageRevised(message=message) if message.role == "assistant":
+                    self._said(message)
                 case AttemptClosed():
+                    if entry.status == "ok" and entry.message_id is None:
+                        self._message = None
                     self._attempted(
                         entry.status, entry.usage, entry.cost.total, model=entry.model, request_id=entry.request_id
                     )
@@ -78,6 +100,14 @@ class Transcript:
                     )
                 case _:
                     pass
+
+    def _said(self, message: Message) -> None:
+        """The model's last words; those that go on after a pause continue the ones before it."""
+        before = self._message
+        if before is not None and before.position != message.position:
+            paused = before.finish_reason is FinishReason.PAUSE
+            self._before_pause = self._before_pause + before.content if paused else ""
+        self._message = message
 
     def _attempted(
         self, status: AttemptStatus, usage: Usage, cost: Decimal | None, *, model: str | None, request_id: str | None
@@ -113,8 +143,11 @@ class Transcript:
             self._attempted(
                 attempt.status, attempt.usage, attempt.cost, model=attempt.model, request_id=attempt.request_id
             )
-            if attempt.message_id is not None:
-                self._message = messages.get(attempt.message_id, self._message)
+            if attempt.status == "ok" and attempt.message_id is None:
+                self._message = None
+            message = messages.get(attempt.message_id) if attempt.message_id is not None else None
+            if message is not None:
+                self._said(message)
 
     def reply(self, turn_id: UUID, finish: FinishReason, *, origin: Origin, halted: object = None) -> Reply[Any]:
         """The reply as of now.
@@ -126,7 +159,7 @@ class Transcript:
             halted: what a `ToolHalt` carried, as long as it is in this process.
         """
         message = self._message
-        content = message.content or message.refusal if message else ""
+        content = self._before_pause + (message.content or message.refusal) if message else ""
         halt = next((call for call in self.calls if call.status == "halted"), None)
         if halt is not None:
             content = halt.result or ""

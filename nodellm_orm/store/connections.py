@@ -8,7 +8,7 @@ from sqlalchemy.pool import StaticPool
 
 from nodellm_orm.errors import SessionStateError
 from nodellm_orm.store.sessions import Bind, bind_arguments, settle
-from nodellm_orm.store.transactions import Access
+from nodellm_orm.store.transactions import Access, lock_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,8 @@ class OwnConnections(Access):
     async def settle(self) -> None:
         """Commit what the session's owner has pending."""
         if self._session is not None:
-            await settle(self._session)
+            async with lock_of(self._session):  # a session takes no two tasks at once
+                await settle(self._session)
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """One transaction on a connection of the pool."""
@@ -112,7 +113,8 @@ class SingleConnection(Access):
         """Commit what the session's owner has pending, to his savepoint."""
         self._refuse_closed()
         if self._session is not None:
-            await settle(self._session)
+            async with lock_of(self._session):  # a session takes no two tasks at once
+                await settle(self._session)
 
     def _refuse_closed(self) -> None:
         if self._connection.closed:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from sqlalchemy import Integer, bindparam, case, insert, null, update
+from sqlalchemy import Integer, bindparam, case, delete, insert, null, update
 
 from nodellm_orm.ports.journal import (
     AttemptClosed,
@@ -16,6 +16,8 @@ from nodellm_orm.ports.journal import (
     CallOpened,
     CallStarted,
     MessageAdded,
+    MessageRevised,
+    MessageSuperseded,
     TurnEnded,
 )
 from nodellm_orm.store.clock import DatabaseNow
@@ -27,12 +29,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from uuid import UUID
 
-    from sqlalchemy import Connection, Insert, Table, Update
+    from sqlalchemy import Connection, Delete, Insert, Table, Update
 
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.ports.journal import Entry
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.mapping import Row
+
+
+_REVISED: Final = (
+    *("content", "parts", "status", "finish_reason", "raw_finish_reason"),
+    *("model", "provider", "api", "endpoint"),
+)
+"""Columns of a message that change when it grows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +60,9 @@ class _Rows:
     """The rows of a point by statement, in the order they are run."""
 
     messages: list[Row] = field(default_factory=list)
+    revised: list[Row] = field(default_factory=list)
+    outdated: list[Row] = field(default_factory=list)
+    superseded: list[Row] = field(default_factory=list)
     thinking: list[Row] = field(default_factory=list)
     calls: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
@@ -67,6 +79,13 @@ class _Rows:
             case MessageAdded():
                 self.messages.append(message_row(scope.chat_id, scope.turn_id, entry.id, entry.message))
                 self.thinking += thinking_rows(scope.chat_id, entry)
+            case MessageRevised():
+                row = message_row(scope.chat_id, scope.turn_id, entry.id, entry.message)
+                self.revised.append({**where, "b_id": entry.id, **{f"b_{name}": row[name] for name in _REVISED}})
+                self.outdated.append({**where, "b_id": entry.id})
+                self.thinking += thinking_rows(scope.chat_id, entry)
+            case MessageSuperseded():
+                self.superseded.append({**where, "b_id": entry.id})
             case CallOpened():
                 self.calls.append(call_row(scope.chat_id, scope.turn_id, entry))
             case AttemptOpened():
@@ -114,6 +133,9 @@ def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequenc
         rows.add(scope, entry)
     for statement, values in (
         (insert_dated(tables.messages), rows.messages),
+        (_revise_message(tables.messages), rows.revised),
+        (_supersede_message(tables.messages), rows.superseded),
+        (_forget_thinking(tables.thinking), rows.outdated),
         (insert_plain(tables.thinking), rows.thinking),
         (insert_calls(tables.tool_calls), rows.calls),
         (insert_dated(tables.requests), rows.attempts),
@@ -126,7 +148,7 @@ def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequenc
         send(connection, statement, values)
 
 
-def send(connection: Connection, statement: Insert | Update, rows: Sequence[Row]) -> None:
+def send(connection: Connection, statement: Insert | Update | Delete, rows: Sequence[Row]) -> None:
     """Run one statement for all rows, or none if there are none."""
     if rows:
         check_sizes(connection, rows)
@@ -143,6 +165,21 @@ def insert_plain(table: Table) -> Insert:
 def insert_dated(table: Table) -> Insert:
     """New rows that tell when they were made, by the database's clock."""
     return insert(table).values(created_at=DatabaseNow())
+
+
+@lru_cache(maxsize=CACHED)
+def _revise_message(messages: Table) -> Update:
+    return _of(messages).values({name: _typed(messages, name) for name in _REVISED})
+
+
+@lru_cache(maxsize=CACHED)
+def _supersede_message(messages: Table) -> Update:
+    return _of(messages).values(superseded_at=DatabaseNow())
+
+
+@lru_cache(maxsize=CACHED)
+def _forget_thinking(thinking: Table) -> Delete:
+    return delete(thinking).where(thinking.c.chat_id == bindparam("b_chat"), thinking.c.message_id == bindparam("b_id"))
 
 
 @lru_cache(maxsize=CACHED)
@@ -166,8 +203,8 @@ def _close_attempt(requests: Table) -> Update:
     )
 
 
-def _of(calls: Table) -> Update:
-    return update(calls).where(calls.c.chat_id == bindparam("b_chat"), calls.c.id == bindparam("b_id"))
+def _of(table: Table) -> Update:
+    return update(table).where(table.c.chat_id == bindparam("b_chat"), table.c.id == bindparam("b_id"))
 
 
 @lru_cache(maxsize=CACHED)

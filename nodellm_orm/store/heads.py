@@ -18,12 +18,11 @@ from nodellm_orm.store.guard import (
     chat_parameters,
     executed,
     found,
-    not_found,
     of_chat,
     state_of,
     touch,
 )
-from nodellm_orm.store.mapping import head_row, message_row, thinking_rows
+from nodellm_orm.store.mapping import head_of, head_row, message_row, thinking_rows
 from nodellm_orm.store.reading import load
 
 if TYPE_CHECKING:
@@ -61,12 +60,25 @@ def save(connection: Connection, tables: Tables, head: ChatHead) -> ChatHead:
 
     Raises:
         ChatNotFoundError: no such chat for its owner.
+        Outdated: the head was changed since its version.
     """
     values = {f"b_head_{name}": value for name, value in head_row(head).items()}
-    if not executed(connection, _save(tables.chats), {**chat_parameters(head.id, head.owner), **values}):
-        not_found(head.id)
+    key = {**chat_parameters(head.id, head.owner), "b_version": head.version}
+    if not executed(connection, _save(tables.chats), {**key, **values}):
+        found(state_of(connection, tables.chats, head.id, head.owner), head.id)
+        raise Outdated
     row = connection.execute(_stamps(tables.chats), {"b_chat": head.id}).one()
     return replace(head, version=row.version, created_at=row.created_at, updated_at=row.updated_at)
+
+
+def saved(connection: Connection, tables: Tables, head: ChatHead) -> ChatHead | None:
+    """The head as stored, if it is what saving this one would have made of it."""
+    key = chat_parameters(head.id, head.owner)
+    row = connection.execute(_head(tables.chats), key).mappings().first()
+    stored = None if row is None else head_of(row)
+    if stored is None or stored.version != head.version + 1 or head_row(stored) != head_row(head):
+        return None
+    return stored
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +138,13 @@ def _exists(chats: Table) -> Select[Any]:
 
 @lru_cache(maxsize=CACHED)
 def _save(chats: Table) -> Update:
-    return touch(chats).where(*of_chat(chats, None)).values(head_values(chats))
+    unchanged = chats.c.version == bindparam("b_version")
+    return touch(chats).where(*of_chat(chats, None), unchanged).values(head_values(chats))
+
+
+@lru_cache(maxsize=CACHED)
+def _head(chats: Table) -> Select[Any]:
+    return select(chats).where(*of_chat(chats, None))
 
 
 @lru_cache(maxsize=CACHED)

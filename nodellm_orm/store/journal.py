@@ -95,26 +95,34 @@ class SqlJournal:
         return await self._access.read(lambda connection: reading.load(connection, tables, chat_id, owner))
 
     async def begin(
-        self, take: Take, turn: TurnOpened, entries: Sequence[Entry], *, closing: Sequence[Entry] = ()
+        self,
+        take: Take,
+        turn: TurnOpened,
+        entries: Sequence[Entry],
+        *,
+        closing: Sequence[Entry] = (),
+        again: bool = False,
     ) -> Hold:
         """See `Journal.begin`."""
         texts = Texts(self._access, self._tables.texts, take.owner, turn.texts)
         point = Begin(
             tables=self._tables, take=take, turn=turn, entries=tuple(entries), closing=tuple(closing), texts=texts
         )
-        hold = await self._access.run(point, confirm=point.confirm)
+        hold = await self._access.run(point, confirm=point.confirm, again=again)
         texts.remember()
         return hold
 
-    async def record(self, hold: Hold, entries: Sequence[Entry]) -> Hold:
+    async def record(self, hold: Hold, entries: Sequence[Entry], *, again: bool = False) -> Hold:
         """See `Journal.record`."""
         point = Record(tables=self._tables, hold=hold, entries=tuple(entries))
-        return await self._access.run(point, confirm=point.confirm)
+        return await self._access.run(point, confirm=point.confirm, again=again)
 
-    async def take_over(self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float) -> Hold:
+    async def take_over(
+        self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float, again: bool = False
+    ) -> Hold:
         """See `Journal.take_over`."""
         point = TakeOver(tables=self._tables, chat_id=chat_id, owner=owner, turn_id=turn_id, worker=worker, lease=lease)
-        return await self._access.run(point, confirm=point.confirm)
+        return await self._access.run(point, confirm=point.confirm, again=again)
 
     async def cancel(self, chat_id: UUID, owner: Owner) -> bool:
         """See `Journal.cancel`."""
@@ -131,7 +139,10 @@ class SqlJournal:
     async def update(self, head: ChatHead) -> ChatHead:
         """See `Journal.update`."""
         tables = self._tables
-        return await self._access.run(lambda connection: heads.save(connection, tables, head))
+        return await self._access.run(
+            lambda connection: heads.save(connection, tables, head),
+            confirm=lambda connection: heads.saved(connection, tables, head),
+        )
 
     async def append(self, head: ChatHead, fence: int, messages: Sequence[tuple[UUID, Message]]) -> Snapshot:
         """See `Journal.append`."""

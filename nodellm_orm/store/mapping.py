@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import RowMapping
 
-    from nodellm_orm.ports.journal import AttemptClosed, AttemptOpened, CallOpened, MessageAdded
+    from nodellm_orm.ports.journal import AttemptClosed, AttemptOpened, CallOpened, MessageAdded, MessageRevised
 
     Row = dict[str, Any]
     """Values by column."""
@@ -123,7 +123,7 @@ def _finish_reason(word: str) -> FinishReason:
         return FinishReason.UNKNOWN
 
 
-def thinking_rows(chat_id: UUID, entry: MessageAdded) -> list[Row]:
+def thinking_rows(chat_id: UUID, entry: MessageAdded | MessageRevised) -> list[Row]:
     """One row for each thinking trace of a message; ids follow from the message, so that writing again is the same."""
     traces = [(place, part) for place, part in enumerate(entry.message.parts) if isinstance(part, ThinkingPart)]
     return [

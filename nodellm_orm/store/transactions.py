@@ -32,7 +32,7 @@ _CHANCE: Final = secrets.SystemRandom()
 _locks: WeakKeyDictionary[object, tuple[asyncio.AbstractEventLoop, asyncio.Lock]] = WeakKeyDictionary()
 
 
-def _lock_of(shared: object) -> asyncio.Lock:
+def lock_of(shared: object) -> asyncio.Lock:
     """The lock of a connection that several journals may use, one an event loop."""
     loop = asyncio.get_running_loop()
     known = _locks.get(shared)
@@ -89,7 +89,11 @@ class Access(ABC):
         """
 
     async def run(
-        self, work: Callable[[Connection], T], *, confirm: Callable[[Connection], T | None] | None = None
+        self,
+        work: Callable[[Connection], T],
+        *,
+        confirm: Callable[[Connection], T | None] | None = None,
+        again: bool = False,
     ) -> T:
         """Run one transaction: begin, work, commit.
 
@@ -100,13 +104,14 @@ class Access(ABC):
             work: executes statements and gives the result; may be run several times.
             confirm: reads whether the work has been done: its result, or ``None`` when it has to be done again.
                 Without it, doing the work twice is as good as once.
+            again: an earlier run of the same work was broken off, and may have been committed.
 
         Raises:
             StorageError: the database failed; whatever ``work`` and ``confirm`` raise passes as well.
         """
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._persist(work, confirm)
+                return await self._persist(work, confirm, unsure=again)
         except TimeoutError as error:
             found = None
             if confirm is not None and self.durable:
@@ -136,9 +141,9 @@ class Access(ABC):
         confirm: Callable[[Connection], T | None] | None,
         *,
         reading: bool = False,
+        unsure: bool = False,
     ) -> T:
         failures = dict.fromkeys(Nature, 0)
-        unsure = False
         while True:
             try:
                 if unsure and confirm is not None and (found := await self._once(confirm, reading=True)) is not None:
@@ -167,7 +172,7 @@ class Access(ABC):
             return None
 
     async def _once(self, work: Callable[[Connection], T], *, reading: bool) -> T:
-        turnstile: AbstractAsyncContextManager[object] = _lock_of(self.target) if self._shared else nullcontext()
+        turnstile: AbstractAsyncContextManager[object] = lock_of(self.target) if self._shared else nullcontext()
         async with turnstile:
             return await greenlet_spawn(self.look if reading else self.write, work)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from nodellm_orm.chat import Behaviour, Chat
+from nodellm_orm.chat import Chat
 from nodellm_orm.domain.parts import TextPart
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.domain.usage import Usage
@@ -27,6 +27,7 @@ from nodellm_orm.errors import (
     ToolError,
     ToolLimitError,
 )
+from nodellm_orm.fluent import Behaviour
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.hooks import Hooks
 from nodellm_orm.runtime.host import Host
@@ -717,3 +718,57 @@ def test_end_of_the_loop_ends_the_turn() -> None:
 def test_hooks_dataclass_lists_every_point() -> None:
     """Every hook that a chat offers has its place among the hooks."""
     assert all(callable(getattr(Chat, name)) for name in Hooks.__dataclass_fields__)
+
+
+async def test_checkpoint_stores_the_growing_text() -> None:
+    """With a checkpoint the text so far is a partial message before the answer ends, and the same message after."""
+    world = World(says("Hello"))
+    world.model.pace = asyncio.Semaphore(3)
+
+    stream = world.chat.stream("Hi", checkpoint=0)
+    async for chunk in stream:
+        if chunk.content == "e":
+            break
+    growing = (await world.stored())[-1]
+    await world.chat.cancel()
+
+    assert (growing.status, growing.position) == ("partial", 1)
+    assert "Hello".startswith(growing.content)
+    messages = await world.stored()
+    assert [(m.role, m.position) for m in messages] == [("user", 0), ("assistant", 1)]
+    assert messages[1].content in {"He", "Hel"}
+
+
+async def test_checkpointed_answer_ends_as_one_message() -> None:
+    """An answer that was stored while it grew is one complete message in the end, calls included."""
+    script = (calls(("add", '{"a": 1, "b": 2}'), text="Let me see."), says("It is 3."))
+    world = World(*script, tools=(add,))
+
+    async with world.chat.stream("1+2?", checkpoint=0) as stream:
+        async for _ in stream:
+            pass
+
+    assert [(m.role, m.content, m.status, m.position) for m in await world.stored()] == [
+        ("user", "1+2?", "complete", 0),
+        ("assistant", "Let me see.", "complete", 1),
+        ("tool", "3", "complete", 2),
+        ("assistant", "It is 3.", "complete", 3),
+    ]
+    assert world.chat.messages == await world.stored()
+
+
+async def test_resumed_turn_supersedes_its_broken_off_answer() -> None:
+    """Resuming after a stream broke off asks again without the broken-off text, which stays in the rows only."""
+    world = World(says("Hello"), says("Good day"))
+    world.model.pace = asyncio.Semaphore(3)
+    stream = world.chat.stream("Hi")
+    async for chunk in stream:
+        if chunk.content == "l":
+            await world.chat.cancel()
+    world.model.pace = None
+
+    reply = await (await world.reloaded()).resume()
+
+    assert reply.content == "Good day"
+    assert [m.content for m in world.model.requests[-1].messages] == ["Hi"]
+    assert [(m.content, m.position) for m in await world.stored()] == [("Hi", 0), ("Good day", 2)]
