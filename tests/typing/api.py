@@ -1,0 +1,357 @@
+"""The public API as a typed program calls it: never run, checked by ``mypy --strict``.
+
+`assert_type` says what a caller may rely on; a ``type: ignore`` marks what must be an error, and strict mode complains
+when it is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, assert_type
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from nodellm_orm import (
+    ANY_OWNER,
+    LLM,
+    Chat,
+    ChatBusyError,
+    Chats,
+    ChatSummary,
+    Chunk,
+    FinishReason,
+    InterruptedTurn,
+    LLMClient,
+    LLMCompleteResult,
+    LLMMessage,
+    LLMTool,
+    LLMUsage,
+    Message,
+    Page,
+    Price,
+    ProviderError,
+    Reply,
+    ReplyStream,
+    RetryPolicy,
+    StaleChatError,
+    TextPart,
+    Thinking,
+    ThinkingConfig,
+    Timeout,
+    Tool,
+    ToolCall,
+    ToolContext,
+    ToolHalt,
+    ToolResult,
+    Usage,
+    create_chat,
+    create_llm,
+    define_records,
+    interrupted_turns,
+    list_chats,
+    load_chat,
+    make_engine,
+    migrate,
+    register_provider,
+    tool,
+)
+from nodellm_orm.models import ChatRecord, MessageRecord, RequestRecord, ToolCallRecord
+
+
+class City(BaseModel):
+    """A pydantic model as a schema."""
+
+    name: str
+    people: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A dataclass as a schema."""
+
+    x: float
+    y: float
+
+
+@tool
+async def get_weather(city: str, unit: Literal["c", "f"] = "c") -> str:
+    """Current weather."""
+    return f"21 °{unit} in {city}"
+
+
+@tool(idempotent=True, requires_approval=True, sequential=True)
+def charge(cents: int, context: ToolContext) -> dict[str, object]:
+    """Charge an amount."""
+    return {"cents": cents, "key": context.idempotency_key, "owner": context.owner}
+
+
+class Refund(Tool):
+    """Refund an order."""
+
+    name = "refund"
+    description = "Refund an order"
+    requires_approval = True
+
+    class Args(BaseModel):
+        """What it takes."""
+
+        order_id: str
+
+    async def run(self, args: Args, context: ToolContext) -> ToolHalt:
+        """Refund it, and end the turn."""
+        return ToolHalt({"order": args.order_id, "chat": str(context.chat_id)})
+
+
+def plain(query: str) -> list[str]:
+    """A plain function is a tool too."""
+    return [query]
+
+
+async def decorated_functions_stay_callable() -> None:
+    """A decorated function is called as before, with the types it had."""
+    asking: Coroutine[Any, Any, str] = get_weather("Paris")
+    assert_type(await asking, str)
+    assert_type(await get_weather("Paris", unit="f"), str)
+    await get_weather(5)  # type: ignore[arg-type]
+    await get_weather("Paris", "k")  # type: ignore[arg-type]
+
+
+async def clients() -> None:
+    """Clients are made, derived, used as context managers and closed."""
+    llm = create_llm(
+        "openai",
+        model="gpt-5-mini",
+        api_key="k",
+        base_url="https://host/v1",
+        api="chat",
+        timeout=Timeout(connect=1, first_byte=None, total=30.0),
+        retry=RetryPolicy(max_attempts=2, jitter=False),
+        prices={"gpt-5-mini": Price(input=Decimal(1), output=Decimal(2))},
+        profiles={"gpt-5": {"sampling": False}},
+        environ={},
+        organization="o",
+    )
+    assert_type(llm, LLM)
+    assert_type(llm.provider, str)
+    assert_type(llm.default_model, str | None)
+    assert_type(llm.with_provider("anthropic", model="claude-haiku-4-5"), LLM)
+    async with create_llm() as other:
+        assert_type(other, LLM)
+        assert_type(other.chat("gpt-5-mini", instructions=["a", "b"], tools=[plain]), Chat)
+    await llm.aclose(grace=1.0)
+    register_provider("mine", base_url="https://host/v1", api_key_env="MINE_KEY")
+    create_llm(model=5)  # type: ignore[arg-type]
+
+
+async def chats(engine: AsyncEngine, factory: async_sessionmaker[AsyncSession], session: AsyncSession) -> None:
+    """Chats are created, loaded and listed from an engine, a sessionmaker or a session."""
+    llm = create_llm("openai")
+    await migrate(engine)
+    assert_type(make_engine("sqlite+aiosqlite:///chats.db"), AsyncEngine)
+    chat = await create_chat(
+        engine,
+        llm,
+        model="gpt-5-mini",
+        instructions="Answer briefly.",
+        tools=[get_weather, charge, Refund, Refund(), plain],
+        messages=[{"role": "user", "content": "Hi"}, Message(role="assistant", parts=(TextPart(text="Hello"),))],
+        metadata={"team": "blue", "tags": ["a", 1, None]},
+        owner="ann",
+        title="A chat",
+        id="01890000-0000-7000-8000-000000000000",
+        timeout=30,
+        headers={"x-trace": "1"},
+        params={"seed": 7},
+        durability="turn",
+        transactions="own",
+        temperature=0.5,
+        thinking="low",
+        max_cost="0.10",
+    )
+    assert_type(chat, Chat)
+    assert_type(await load_chat(factory, llm, chat.id, owner="ann", tools=[plain]), Chat)
+    assert_type(await load_chat(session, llm, str(chat.id), owner=ANY_OWNER, model="gpt-5"), Chat)
+    page = await list_chats(engine, owner="ann", metadata={"team": "blue"}, limit=10, after=None)
+    assert_type(page, Page[ChatSummary])
+    for summary in page:
+        assert_type(summary.id, UUID)
+        assert_type(summary.updated_at, datetime)
+    assert_type(page.next, str | None)
+    assert_type(await interrupted_turns(engine, limit=5), tuple[InterruptedTurn, ...])
+    offered = Chats(factory, llm, tools=[get_weather])
+    assert_type(await offered.create(owner="ann"), Chat)
+    assert_type(await offered.load(chat.id, owner="ann"), Chat)
+    assert_type(await offered.list(owner="ann"), Page[ChatSummary])
+    await create_chat("sqlite:///chats.db", llm)  # type: ignore[arg-type]
+    await create_chat(engine, llm, durability="steps")  # type: ignore[arg-type]
+    await load_chat(engine, llm, 5)  # type: ignore[arg-type]
+
+
+async def questions(chat: Chat) -> None:
+    """What is parsed has the type that was asked for."""
+    assert_type((await chat.ask("?", schema=City)).parsed, City | None)
+    assert_type((await chat.ask("?", schema=Point)).parsed, Point | None)
+    assert_type((await chat.ask("?", schema=int)).parsed, int | None)
+    assert_type(await chat.ask("?", schema=City), Reply[City])
+    assert_type(await chat.ask("?", schema={"type": "object"}), Reply[Any])
+    reply = await chat.ask(
+        ["Look at this:", TextPart(text="more")],
+        tools=[plain],
+        tool_choice="plain",
+        parallel_tool_calls=False,
+        thinking=ThinkingConfig(budget=2048),
+        temperature=1,
+        max_tokens=100,
+        max_tool_rounds=2,
+        max_cost=Decimal("0.5"),
+        timeout=Timeout(total=5),
+        headers={"x-trace": "1"},
+        params={"seed": 7},
+        idempotency_key="k",
+        wait=1.5,
+        on_limit="raise",
+        abandon_pending=True,
+    )
+    assert_type(reply, Reply[Any])
+    assert_type(reply.content, str)
+    assert_type(reply.message, Message | None)
+    assert_type(reply.thinking, Thinking | None)
+    assert_type(reply.tool_calls, tuple[ToolCall, ...])
+    assert_type(reply.usage, Usage)
+    assert_type(reply.usage.output_tokens, int | None)
+    assert_type(reply.cost, Decimal | None)
+    assert_type(reply.finish_reason, FinishReason)
+    assert_type(reply.model, str | None)
+    assert_type(reply.turn_id, UUID)
+    assert_type(reply.request_ids, tuple[str, ...])
+    await chat.ask(5)  # type: ignore[call-overload]
+    await chat.ask("?", max_tokns=5)  # type: ignore[call-overload]
+    await chat.ask("?", on_limit="explode")  # type: ignore[call-overload]
+    print((await chat.ask("?", schema=City)).parsed.name)  # type: ignore[union-attr]  # noqa: T201 — a use of it
+
+
+async def streams(chat: Chat) -> None:
+    """A stream is iterated, entered and asked for its reply, which has the type that was asked for."""
+    assert_type(chat.stream("?", schema=City), ReplyStream[City])
+    assert_type(await chat.stream("?", schema=City, on_abandon="finish").reply(), Reply[City])
+    assert_type((await chat.stream("?", schema=Point, max_tokens=5).reply()).parsed, Point | None)
+    assert_type(chat.stream("?"), ReplyStream[Any])
+    async with chat.stream("?") as stream:
+        assert_type(stream, ReplyStream[Any])
+        async for chunk in stream:
+            assert_type(chunk, Chunk)
+            assert_type(chunk.content, str)
+            assert_type(chunk.thinking, str)
+            assert_type(chunk.tool_call, ToolCall | None)
+            assert_type(chunk.tool_result, ToolResult | None)
+            assert_type(chunk.usage, Usage | None)
+            assert_type(chunk.finish_reason, FinishReason | None)
+    await stream.aclose()
+    async for chunk in chat.stream("?"):
+        assert_type(chunk, Chunk)
+    await chat.stream("?")  # type: ignore[misc]
+    chat.stream("?", on_abandon="forget")  # type: ignore[call-overload]
+
+
+async def what_a_chat_is(chat: Chat) -> None:
+    """Its properties, history, settings and hooks."""
+    assert_type(chat.id, UUID)
+    assert_type(chat.owner, str | None)
+    assert_type(chat.title, str | None)
+    assert_type(chat.model, str | None)
+    assert_type(chat.provider, str | None)
+    assert_type(chat.instructions, str)
+    assert_type(chat.messages, tuple[Message, ...])
+    assert_type(await chat.history(limit=10, before=20), tuple[Message, ...])
+    assert_type(await chat.add_message("user", "Hi"), Message)
+    assert_type((await chat.usage()).cost, Decimal | None)
+    assert_type((await chat.usage()).input_tokens, int | None)
+    assert_type(await chat.resume(unknown="retry", wait=1), Reply[Any])
+    assert_type(await chat.cancel(), bool)
+    assert_type(chat.render("?").body, bytes)
+    changed = (
+        chat.with_tool(plain)
+        .with_tools(get_weather, Refund)
+        .with_instructions("More.", replace=True)
+        .with_model("gpt-5", provider="openai")
+        .with_provider("anthropic", model="claude-haiku-4-5")
+        .with_temperature(0.5)
+        .with_max_tokens(100)
+        .with_thinking(effort="low")
+        .with_schema(City)
+        .with_params(seed=7)
+        .with_headers(trace="1")
+        .with_tool_choice("auto")
+        .on_new_message(print)
+        .on_end_message(print)
+        .on_tool_call_start(print)
+        .on_tool_call_end(print)
+        .on_tool_call_error(print)
+        .before_request(lambda request: request)
+        .after_response(print)
+    )
+    assert_type(changed, Chat)
+    assert_type(await chat.update(title="New", max_tokens=5), Chat)
+    metadata: Mapping[str, object] = await chat.update_metadata(team="red", gone=None)
+    print(metadata)  # noqa: T201 — a use of it
+    chat.id = UUID(int=0)  # type: ignore[misc]
+
+
+async def errors(chat: Chat) -> None:
+    """What errors carry."""
+    try:
+        await chat.ask("?")
+    except ChatBusyError as busy:
+        assert_type(busy.turn_id, UUID | None)
+        assert_type(busy.lease_until, datetime | None)
+    except StaleChatError as stale:
+        assert_type(stale.reply, object | None)
+    except ProviderError as error:
+        assert_type(error.status, int | None)
+        assert_type(error.retry_after, float | None)
+        assert_type(error.request_id, str | None)
+
+
+class Echo:
+    """Anything with ``complete`` is an `LLMClient`."""
+
+    async def complete(
+        self,
+        *,
+        model: str,
+        messages: object,
+        system: str | None = None,
+        tools: object = None,
+        max_tokens: int | None = None,
+    ) -> LLMCompleteResult:
+        """Say what was said."""
+        del tools, max_tokens
+        return LLMCompleteResult(text=f"{model}: {system} {messages}", usage=LLMUsage(input_tokens=1, output_tokens=1))
+
+
+async def neutral_interface() -> None:
+    """A foreign client is one by its shape."""
+    client: LLMClient = Echo()
+    spec = LLMTool(name="plain", description="A tool", input_schema={"type": "object"})
+    result = await client.complete(model="m", messages=[LLMMessage(role="user", content="Hi")], tools=[spec])
+    assert_type(result.text, str)
+    assert_type(result.usage, LLMUsage | None)
+
+
+async def rows(session: AsyncSession) -> None:
+    """Records are queried with the types of their columns."""
+    query = select(ChatRecord.id, MessageRecord.content).where(ChatRecord.owner == "ann")
+    for row in (await session.execute(query)).tuples():
+        assert_type(row, tuple[UUID, str])
+    call = (await session.scalars(select(ToolCallRecord))).first()
+    if call is not None:
+        assert_type(call.arguments, str)
+        assert_type(call.result, str | None)
+    assert_type((await session.scalars(select(RequestRecord.cost))).all(), Sequence[Decimal | None])
+    print(define_records)  # noqa: T201 — a use of it
