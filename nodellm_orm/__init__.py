@@ -12,10 +12,17 @@ from nodellm_orm.client import (
     list_chats,
     load_chat,
 )
-from nodellm_orm.domain.messages import FinishReason, Message
+from nodellm_orm.domain.messages import Completion, FinishReason, Message
 from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
-from nodellm_orm.domain.parts import TextPart
+from nodellm_orm.domain.parts import (
+    OpaquePart,
+    RefusalPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.replies import Chunk, Reply, Thinking, ToolCall, ToolResult
@@ -55,8 +62,9 @@ from nodellm_orm.errors import (
     ToolLimitError,
     UnsupportedFeatureError,
 )
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
 from nodellm_orm.ports.llm import LLMClient, LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
+from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.providers.registry import register_provider
 from nodellm_orm.runtime.stream import ReplyStream
 from nodellm_orm.runtime.tools import Tool, ToolContext, ToolHalt, tool
@@ -75,9 +83,11 @@ __all__ = [
     "ChatError",
     "ChatNotFoundError",
     "ChatSummary",
+    "ChatTotals",
     "Chats",
     "Chunk",
     "CircuitOpenError",
+    "Completion",
     "ConfigurationError",
     "ContentFilterError",
     "ContextWindowError",
@@ -94,7 +104,9 @@ __all__ = [
     "Message",
     "ModelNotFoundError",
     "ModelProfile",
+    "ModelRequest",
     "NodeLLMError",
+    "OpaquePart",
     "OverloadedError",
     "Page",
     "PermissionDeniedError",
@@ -105,6 +117,7 @@ __all__ = [
     "ProviderTimeoutError",
     "QuotaExceededError",
     "RateLimitError",
+    "RefusalPart",
     "Reply",
     "ReplyStream",
     "RetryPolicy",
@@ -118,14 +131,17 @@ __all__ = [
     "TextPart",
     "Thinking",
     "ThinkingConfig",
+    "ThinkingPart",
     "Timeout",
     "Tool",
     "ToolCall",
+    "ToolCallPart",
     "ToolContext",
     "ToolError",
     "ToolHalt",
     "ToolLimitError",
     "ToolResult",
+    "ToolResultPart",
     "UnsupportedFeatureError",
     "Usage",
     "create_chat",

@@ -367,6 +367,7 @@ async def create_chat(
     transactions: Transactions = "own",
     lease: float = _LEASE,
     records: Records | None = None,
+    values: Mapping[str, object] | None = None,
     database_timeout: float = _DATABASE_TIMEOUT,
     **options: Any,
 ) -> Chat:
@@ -391,6 +392,7 @@ async def create_chat(
         transactions: ``own`` (short ones of ours) or ``caller`` (only flushes; for tests and single-writer scripts).
         lease: seconds after which a silent worker's chat may be taken over.
         records: own records, from `define_records`.
+        values: of the further columns that those have.
         database_timeout: seconds a database call may take.
         options: settings, stored with the chat: ``temperature``, ``max_tokens``, ``thinking``, ``schema``,
             ``tool_choice``, ``parallel_tool_calls``, ``cache``, ``max_tool_rounds``, ``max_cost``, ``history_window``.
@@ -429,7 +431,7 @@ async def create_chat(
     opened = [(new_id(), message) for message in opening_messages(messages)]
     journal = _journal(session, records, transactions=transactions, deadline=database_timeout)
     await journal.settle()
-    snapshot = await journal.create(head, opened)
+    snapshot = await journal.create(head, opened, values=values)
     return Chat(client._host, journal, Conversation.of(snapshot), behaviour)  # noqa: SLF001 — assembly
 
 

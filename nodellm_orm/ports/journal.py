@@ -384,10 +384,22 @@ class Journal(Protocol):
         """
         ...
 
-    async def create(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:
+    async def create(
+        self,
+        head: ChatHead,
+        messages: Sequence[tuple[UUID, Message]] = (),
+        *,
+        values: Mapping[str, object] | None = None,
+    ) -> Snapshot:
         """Store a new chat; a chat of that id and owner that is already there is returned as it is.
 
+        Args:
+            head: the chat.
+            messages: what it begins with, with their ids.
+            values: of further columns that a host's records have.
+
         Raises:
+            ConfigurationError: a value is for a column that there is not, or that is ours.
             ChatNotFoundError: the id is taken by a chat of another owner (told in the same words as not found).
         """
         ...

@@ -65,8 +65,17 @@ class MemoryJournal:
     async def settle(self) -> None:
         """See `Journal.settle`; there is no session here."""
 
-    async def create(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:
+    async def create(
+        self,
+        head: ChatHead,
+        messages: Sequence[tuple[UUID, Message]] = (),
+        *,
+        values: Mapping[str, object] | None = None,
+    ) -> Snapshot:
         """See `Journal.create`."""
+        if values:
+            msg = "a chat in memory has no further columns; keep such values in its metadata"
+            raise ConfigurationError(msg)
         return self.keep(head, messages)
 
     def keep(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:

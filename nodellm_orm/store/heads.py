@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam, insert, literal, select
 
+from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.journal import ANY_OWNER, MessageAdded, Outdated
 from nodellm_orm.store.begin import head_values
 from nodellm_orm.store.clock import DatabaseNow
@@ -24,9 +25,10 @@ from nodellm_orm.store.guard import (
 )
 from nodellm_orm.store.mapping import head_of, head_row, message_row, thinking_rows
 from nodellm_orm.store.reading import load
+from nodellm_orm.store.records import RECORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy import Connection, Insert, Select, Table, Update
@@ -36,15 +38,50 @@ if TYPE_CHECKING:
     from nodellm_orm.store.define import Tables
 
 
+_OURS = frozenset(column.name for column in RECORDS.tables.chats.c)
+"""Columns of a chat that every set of records has."""
+
+
+def further_values(chats: Table, values: Mapping[str, object]) -> dict[str, object]:
+    """Values for the columns that a host has added.
+
+    Args:
+        chats: the table.
+        values: by column.
+
+    Raises:
+        ConfigurationError: for a column that there is not, and for one of ours.
+    """
+    added = sorted({column.name for column in chats.c} - _OURS)
+    if unknown := sorted(values.keys() - set(added)):
+        known = ", ".join(added) or "none; define_records(chat=...) adds some"
+        msg = (
+            f"values are for columns that you added to the chats, and {', '.join(unknown)} is none; there are: {known}"
+        )
+        raise ConfigurationError(msg)
+    return dict(values)
+
+
 def create(
-    connection: Connection, tables: Tables, head: ChatHead, messages: Sequence[tuple[UUID, Message]]
+    connection: Connection,
+    tables: Tables,
+    head: ChatHead,
+    messages: Sequence[tuple[UUID, Message]],
+    further: Mapping[str, object],
 ) -> Snapshot:
     """Store a new chat.
+
+    Args:
+        connection: in a transaction.
+        tables: where to.
+        head: the chat.
+        messages: what it begins with.
+        further: values of the host's own columns.
 
     Raises:
         IntegrityError: the id is taken.
     """
-    row = {"id": head.id, "owner": head.owner, "next_position": len(messages), **head_row(head)}
+    row = {**further, "id": head.id, "owner": head.owner, "next_position": len(messages), **head_row(head)}
     send(connection, _insert_chat(tables.chats), [row])
     _add(connection, tables, head.id, 0, messages)
     return load(connection, tables, head.id, head.owner)

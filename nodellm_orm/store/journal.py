@@ -71,13 +71,19 @@ class SqlJournal:
         """See `Journal.settle`."""
         await self._access.settle()
 
-    async def create(self, head: ChatHead, messages: Sequence[tuple[UUID, Message]] = ()) -> Snapshot:
+    async def create(
+        self,
+        head: ChatHead,
+        messages: Sequence[tuple[UUID, Message]] = (),
+        *,
+        values: Mapping[str, object] | None = None,
+    ) -> Snapshot:
         """See `Journal.create`."""
-        tables = self._tables
+        tables, further = self._tables, heads.further_values(self._tables.chats, values or {})
 
         def work(connection: Connection) -> Snapshot:
             try:
-                return heads.create(connection, tables, head, messages)
+                return heads.create(connection, tables, head, messages, further)
             except IntegrityError as error:
                 raise _TakenError from error
 
