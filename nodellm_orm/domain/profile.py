@@ -46,4 +46,6 @@ class ModelProfile:
     """A stream without its terminal marker is an interrupted one; look-alike servers may never send it."""
     think_tags: bool = False
     """Thinking may arrive as ``<think>…</think>`` at the start of the text."""
+    stream_above: int | None = None
+    """An answer that may have more tokens is asked for as a stream: a connection that is silent that long breaks."""
     context_window: int | None = None

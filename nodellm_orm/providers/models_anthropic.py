@@ -14,7 +14,11 @@ from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.providers.profiles import ProfileTable
 
 _CLAUDE_3: Final = ModelProfile(
-    default_max_tokens=4096, max_output_tokens=4096, structured="none", context_window=200_000
+    default_max_tokens=4096,
+    max_output_tokens=4096,
+    structured="none",
+    context_window=200_000,
+    stream_above=21_333,  # beyond that the provider's own clients refuse to wait
 )
 _CLAUDE_3_5: Final = replace(_CLAUDE_3, default_max_tokens=8192, max_output_tokens=8192)
 _CLAUDE_3_7: Final = replace(_CLAUDE_3_5, max_output_tokens=64_000, thinking="budget")

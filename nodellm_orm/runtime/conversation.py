@@ -57,6 +57,8 @@ class Conversation:
     rendered: RenderCache = field(default_factory=dict)
     """What the messages render to for that target."""
     call_ids: set[str] = field(default_factory=set)
+    told: set[tuple[str, ...]] = field(default_factory=set)
+    """Settings that models do not accept, of which the log has been told."""
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> Conversation:

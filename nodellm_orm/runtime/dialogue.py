@@ -75,9 +75,15 @@ def model_request(plan: Plan, messages: Sequence[Message], tool_choice: str | No
         tools=plan.toolbox.specs,
         settings=replace(plan.settings, tool_choice=tool_choice),
         profile=plan.model.profile,
-        stream=plan.stream,
+        stream=plan.stream or _is_long(plan),
         params=plan.params,
     )
+
+
+def _is_long(plan: Plan) -> bool:
+    profile = plan.model.profile
+    asked = plan.settings.max_tokens or profile.default_max_tokens
+    return profile.stream_above is not None and asked is not None and asked > profile.stream_above
 
 
 class Dialogue:

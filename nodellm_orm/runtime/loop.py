@@ -288,7 +288,8 @@ class Turn:
         added = MessageAdded(id=self._engine.new_id(), message=message)
         attempt = self._dialogue.attempts.open(plan.model)
         await self._scribe.begin(take, opened, (added, attempt), closing, changes)
-        if dropped:
+        if dropped and dropped not in self._chat.told:
+            self._chat.told.add(dropped)
             log.warning("%s does not accept %s; sent without", plan.model.origin.model, ", ".join(dropped))
         return request
 
