@@ -93,9 +93,7 @@ class Heartbeat:
         if last is not None and not last.done():
             self._give_up(drives)
             return
-        task = asyncio.create_task(self._renew(journal, drives), name="renewal of leases")
-        self._renewals[database] = task
-        task.add_done_callback(lambda done: self._renewals.pop(database, None) and done.exception())
+        self._renewals[database] = asyncio.create_task(self._renew(journal, drives), name="renewal of leases")
 
     def _give_up(self, drives: list[Drive]) -> None:
         """Abort turns whose whole lease has passed since it was last extended: somebody else may have them."""

@@ -1,0 +1,104 @@
+"""Other processes as a test sees them: started in a moment, spoken to, stopped and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from tests.acceptance import victim
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import AsyncIterator
+
+    from tests.acceptance.victim import Job, Told
+
+_FORKS: Final = multiprocessing.get_context("forkserver")
+# One process imports everything once; the others are forked from it, before any event loop is there.
+_DRIVERS: Final = ("aiosqlite", "asyncpg", "aiomysql")
+_IMPORTED_LATE: Final = ("httpcore", "anyio._backends._asyncio", "genai_prices.data")
+_FORKS.set_forkserver_preload(["pytest", *_DRIVERS, *_IMPORTED_LATE, victim.__name__])
+
+PATIENCE: Final = 90.0
+"""Seconds that a process is waited for, so that a test that goes wrong comes to an end."""
+
+
+async def readable(descriptor: int) -> None:
+    """Wait until there is something to read, or the other side is gone.
+
+    Args:
+        descriptor: an open file.
+
+    Raises:
+        TimeoutError: nothing happens.
+    """
+    loop = asyncio.get_running_loop()
+    arrived = asyncio.Event()
+    loop.add_reader(descriptor, arrived.set)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await arrived.wait()
+    finally:
+        loop.remove_reader(descriptor)
+
+
+class Worker:
+    """A process at its job."""
+
+    def __init__(self, job: Job) -> None:
+        self._pipe, other = _FORKS.Pipe()
+        self._process = _FORKS.Process(target=victim.main, args=(job, other), daemon=True)
+        self._process.start()
+        other.close()
+
+    async def _told(self) -> Any:
+        await readable(self._pipe.fileno())
+        return self._pipe.recv()
+
+    async def ready(self) -> None:
+        """Wait until it has loaded its chat."""
+        assert await self._told() == victim.READY
+
+    def go(self) -> None:
+        """Let it begin its turn, or leave it."""
+        self._pipe.send("go")
+
+    async def outcome(self) -> Told:
+        """What came of its turn."""
+        told: Told = await self._told()
+        return told
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        pid = self._process.pid
+        assert pid is not None
+        os.kill(pid, number)
+
+    async def ended(self) -> int:
+        """Wait until it is gone; its exit status, or the signal that it died of as a negative number."""
+        await readable(self._process.sentinel)
+        self._process.join()
+        status = self._process.exitcode
+        assert status is not None
+        return status
+
+    async def aclose(self) -> None:
+        """Whatever it is doing, it is over."""
+        self._process.kill()
+        await self.ended()
+        self._process.close()
+        self._pipe.close()
+
+
+@asynccontextmanager
+async def working(job: Job) -> AsyncIterator[Worker]:
+    """A process that has loaded its chat, and is gone after the block."""
+    worker = Worker(job)
+    try:
+        await worker.ready()
+        yield worker
+    finally:
+        await worker.aclose()
