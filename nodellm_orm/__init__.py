@@ -3,15 +3,7 @@
 from __future__ import annotations
 
 from nodellm_orm.chat import Chat
-from nodellm_orm.client import (
-    LLM,
-    Chats,
-    create_chat,
-    create_llm,
-    interrupted_turns,
-    list_chats,
-    load_chat,
-)
+from nodellm_orm.client import Chats, create_chat, interrupted_turns, list_chats, load_chat
 from nodellm_orm.domain.messages import Completion, FinishReason, Message
 from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
@@ -62,6 +54,7 @@ from nodellm_orm.errors import (
     ToolLimitError,
     UnsupportedFeatureError,
 )
+from nodellm_orm.llm import LLM, create_llm
 from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
 from nodellm_orm.ports.llm import LLMClient, LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
 from nodellm_orm.ports.wire import ModelRequest

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import replace as altered
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args, overload
 
 from nodellm_orm.domain.codec import encode_parts
 from nodellm_orm.domain.jsontext import dumps, loads
 from nodellm_orm.domain.messages import Message, Role
-from nodellm_orm.domain.parts import TextPart
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.fluent import OPTION_NAMES, SURPRISES, Fluent, checked_headers
@@ -29,7 +26,7 @@ from nodellm_orm.runtime.structured import StructuredSchema
 from nodellm_orm.runtime.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from decimal import Decimal
     from uuid import UUID
 
@@ -473,58 +470,3 @@ def _request_hash(
         "params": {name: repr(value) for name, value in sorted(params.items())},
     }
     return digest(dumps(asked))
-
-
-def opening_messages(messages: Iterable[Message | Mapping[str, str]]) -> list[Message]:
-    """Messages that a new chat begins with.
-
-    Args:
-        messages: `Message` values, or dicts with ``role`` and ``content``.
-
-    Raises:
-        ConfigurationError: for anything else, for a message that says nothing, and where calls and results do not
-            belong together: no provider would take such a history.
-    """
-    opened = [_opening(position, given) for position, given in enumerate(messages)]
-    waiting: set[str] = set()
-    for position, message in enumerate(opened):
-        answered = {result.call_id for result in message.tool_results}
-        if waiting and not answered:
-            msg = f"message {position} comes before the results of {', '.join(sorted(waiting))}; put these first"
-            raise ConfigurationError(msg)
-        if answered - waiting:
-            unasked = ", ".join(sorted(answered - waiting))
-            msg = f"message {position} answers {unasked}, a call that was not made; leave it out"
-            raise ConfigurationError(msg)
-        waiting -= answered
-        if message.status == "complete":
-            waiting |= {call.call_id for call in message.tool_calls}
-    if waiting:
-        msg = (
-            f"calls without results: {', '.join(sorted(waiting))}; add tool messages with them, or leave the calls out"
-        )
-        raise ConfigurationError(msg)
-    return opened
-
-
-def _opening(position: int, given: object) -> Message:
-    if isinstance(given, Message):
-        message = given
-    elif isinstance(given, Mapping) and given.keys() == {"role", "content"} and isinstance(given["content"], str):
-        role: Any = given["role"]
-        message = Message(role=role, parts=(TextPart(text=given["content"]),) if given["content"].strip() else ())
-    else:
-        msg = 'messages are Message values or {"role": …, "content": …} dicts whose content is a text'
-        raise ConfigurationError(msg)
-    if message.role not in get_args(Role):
-        msg = f"a message's role is system, user, assistant or tool, not {message.role!r}"
-        raise ConfigurationError(msg)
-    if not message.parts:
-        msg = f"message {position} is empty; leave it out"
-        raise ConfigurationError(msg)
-    if (message.role == "tool") != bool(message.tool_results):
-        msg = (
-            f"message {position}: results of tools, and nothing else, have the role tool; give Message values for them"
-        )
-        raise ConfigurationError(msg)
-    return altered(message, position=position)

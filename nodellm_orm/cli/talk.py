@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nodellm_orm.cli.database import existing, missing, option_for
-from nodellm_orm.client import create_chat, create_llm, load_chat
+from nodellm_orm.client import create_chat, load_chat
 from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.llm import create_llm
 from nodellm_orm.ports.journal import ANY_OWNER, OPEN_CALLS
 from nodellm_orm.store.details import read_details
 from nodellm_orm.store.engine import make_engine
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
     from nodellm_orm.chat import Chat
     from nodellm_orm.cli.screen import Screen
-    from nodellm_orm.client import LLM
     from nodellm_orm.config import Environment
+    from nodellm_orm.llm import LLM
     from nodellm_orm.runtime.stream import ReplyStream
     from nodellm_orm.store.details import ChatDetails, TurnDetails
 

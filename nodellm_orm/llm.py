@@ -1,0 +1,335 @@
+"""The client of a provider: `create_llm`, and the models and connections behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import socket
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+
+import httpx
+
+from nodellm_orm.chat import Chat
+from nodellm_orm.config import Environment
+from nodellm_orm.domain.money import Price
+from nodellm_orm.domain.policies import RetryPolicy, Timeout
+from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.fluent import OPTION_NAMES
+from nodellm_orm.opening import behaviour_of, check_names, names_of, new_head, opening_messages
+from nodellm_orm.providers.endpoint import resolve
+from nodellm_orm.providers.prices import GenaiPrices
+from nodellm_orm.providers.registry import find_provider
+from nodellm_orm.runtime.clock import SystemClock, new_id
+from nodellm_orm.runtime.conversation import Conversation
+from nodellm_orm.runtime.exchange import Engine
+from nodellm_orm.runtime.host import Host
+from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.model import HttpModel
+from nodellm_orm.runtime.prompted import PromptedModel
+from nodellm_orm.runtime.refusals import (
+    refuse_unknown,
+)
+from nodellm_orm.transport.pool import HttpPool
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+    from nodellm_orm.domain.messages import Message
+    from nodellm_orm.ports.transport import Transport
+    from nodellm_orm.providers.endpoint import Endpoint
+    from nodellm_orm.providers.profiles import ProfileOverrides
+    from nodellm_orm.runtime.model import Model
+    from nodellm_orm.runtime.tools import ToolSource
+
+    Database: TypeAlias = AsyncEngine | async_sessionmaker[AsyncSession] | AsyncSession
+    """What names a database: an engine, a sessionmaker, or a session."""
+
+Transactions: TypeAlias = Literal["own", "caller"]
+
+_CLOSING_GRACE = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """What a client and the clients made from it share."""
+
+    pool: HttpPool
+    environment: Environment
+    prices: GenaiPrices
+    timeout: Timeout
+    retry: RetryPolicy
+    clients: list[LLM] = field(default_factory=list)
+    """All of them; what is under way in any is waited for before the connections are closed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """How a client's own provider was asked for."""
+
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    api: str | None = None
+    profiles: ProfileOverrides | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def resolve(self, provider: str, environment: Environment, model: str | None) -> Endpoint:
+        """Where that provider is."""
+        row = find_provider(provider)
+        refuse_unknown(self.options, row.option_names | names_of(create_llm), what=f"{row.name} option")
+        return resolve(
+            row,
+            environment=environment,
+            model=model,
+            api_key=self.api_key,
+            base_url=self.base_url,
+            api=self.api,
+            profiles=self.profiles,
+            options=self.options,
+        )
+
+
+class LLM:
+    """A client of one provider, made by `create_llm`; immutable, and its ``repr`` shows no key.
+
+    Example:
+        >>> async with create_llm("openai") as llm:
+        ...     chat = llm.chat(model="gpt-5-mini")
+        ...     print(await chat.ask("Hello"))
+    """
+
+    def __init__(
+        self, shared: _Shared, endpoint: Endpoint, given: _Given, *, model: str | None, owns_pool: bool
+    ) -> None:
+        """Wire the parts together; users call `create_llm`."""
+        self._shared = shared
+        self._endpoint = endpoint
+        self._given = given
+        self._owns_pool = owns_pool
+        self._model = model
+        self._transports: dict[tuple[str, str], tuple[Endpoint, Transport]] = {}
+        engine = Engine(
+            clock=SystemClock(),
+            new_id=new_id,
+            chance=random.random,
+            prices=shared.prices,
+            retry=shared.retry,
+            timeout=shared.timeout,
+        )
+        shared.clients.append(self)
+        self._host = Host(engine, self, f"{socket.gethostname()[:80]}:{os.getpid()}:{new_id().hex[-12:]}")
+
+    @property
+    def host(self) -> Host:
+        """Runs the turns of this client's chats."""
+        return self._host
+
+    @property
+    def timeout(self) -> Timeout:
+        """Limits where a chat names none."""
+        return self._shared.timeout
+
+    @property
+    def provider(self) -> str:
+        """The provider's name."""
+        return self._endpoint.provider
+
+    @property
+    def default_model(self) -> str | None:
+        """The model that is asked when none is named."""
+        return self._model or self._endpoint.default_model
+
+    def __repr__(self) -> str:
+        """Provider, model and address."""
+        return f"<LLM {self.provider}/{self.default_model or 'no default model'} at {self._endpoint.base_url}>"
+
+    def __reduce__(self) -> str:
+        """Clients hold keys and connections."""
+        msg = "an LLM client cannot be pickled; create one in each process with create_llm()"
+        raise TypeError(msg)
+
+    def model(self, provider: str | None, model: str | None, api: str | None) -> Model:
+        """The model to ask (see `ModelSource`); users name it in ``create_chat`` or ``llm.chat``.
+
+        Raises:
+            ConfigurationError: the provider is not known or not configured, or no model is named.
+        """
+        endpoint, transport = self._reach(provider or self.provider, api)
+        name = model or (self.default_model if endpoint.provider == self.provider else endpoint.default_model)
+        if name is None:
+            msg = f"no model is named, and {endpoint.provider} has no default; pass model="
+            raise ConfigurationError(msg)
+        reached = HttpModel(
+            origin=endpoint.origin(name),
+            profile=endpoint.profile(name),
+            wire=endpoint.wire,
+            transport=transport,
+            clock=self._host.engine.clock,
+        )
+        return PromptedModel(reached) if reached.profile.tools == "prompted" else reached
+
+    def _reach(self, provider: str, api: str | None) -> tuple[Endpoint, Transport]:
+        own = provider == self.provider
+        key = (provider, api or (self._endpoint.api if own else ""))
+        if key not in self._transports:
+            endpoint = self._endpoint if own and api in {None, self._endpoint.api} else self._resolved(provider, api)
+            self._transports[key] = (endpoint, endpoint.transport(self._shared.pool))
+        return self._transports[key]
+
+    def _resolved(self, provider: str, api: str | None) -> Endpoint:
+        given = replace(self._given, api=api) if provider == self.provider else _Given(api=api)
+        return given.resolve(provider, self._shared.environment, None)
+
+    def with_provider(
+        self,
+        provider: str,
+        *,
+        model: str | None = None,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        api: str | None = None,
+        **provider_options: Any,
+    ) -> LLM:
+        """A client of another provider beside this one; nothing here changes.
+
+        It shares this client's connections and policies, and lives as long as this one.
+
+        Args:
+            provider: its name.
+            model: the model asked when none is named.
+            api_key: its key; from the environment when omitted.
+            base_url: its address.
+            api: the wire format.
+            provider_options: options of that provider.
+        """
+        check_names(provider, model=model, api_key=api_key, base_url=base_url, api=api)
+        given = _Given(api_key=api_key, base_url=base_url, api=api, options=provider_options)
+        endpoint = given.resolve(provider, self._shared.environment, model)
+        return LLM(self._shared, endpoint, given, model=model, owns_pool=False)
+
+    def chat(
+        self,
+        model: str | None = None,
+        *,
+        instructions: str | Sequence[str] | None = None,
+        tools: Iterable[ToolSource] = (),
+        messages: Iterable[Message | Mapping[str, str]] = (),
+        metadata: Mapping[str, object] | None = None,
+        timeout: Timeout | float | None = None,
+        headers: Mapping[str, str] | None = None,
+        params: Mapping[str, object] | None = None,
+        **options: Any,
+    ) -> Chat:
+        """A chat that lives in memory only: the same class and the same loop as one in a database.
+
+        Args:
+            model: the model to ask.
+            instructions: how the model should behave.
+            tools: what it may call.
+            messages: what was said before.
+            metadata: the host's own.
+            timeout: limits, or seconds in total.
+            headers: further headers.
+            params: raw members of every request.
+            options: settings, as `create_chat` takes them.
+        """
+        refuse_unknown(options, OPTION_NAMES, among=names_of(LLM.chat))
+        behaviour, settings = behaviour_of(
+            self.timeout, tools=tools, timeout=timeout, headers=headers, params=params, options=options
+        )
+        check_names(None, model=model)
+        origin = self.model(None, model, None).origin
+        head = new_head(origin, instructions=instructions, metadata=metadata, settings=settings)
+        journal = MemoryJournal(self._host.engine.clock)
+        opened = [(new_id(), message) for message in opening_messages(messages)]
+        return Chat(self._host, journal, Conversation.of(journal.keep(head, opened)), behaviour)
+
+    async def __aenter__(self) -> Self:
+        """Nothing to open: connections are made when they are needed."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    async def aclose(self, *, grace: float = _CLOSING_GRACE) -> None:
+        """Let turns under way end, release their chats, and close the connections.
+
+        Args:
+            grace: seconds the turns are given; those that take longer are stopped, with their text so far stored.
+        """
+        mine = self._shared.clients if self._owns_pool else [self]
+        await asyncio.gather(*(client._host.close(grace) for client in mine))  # noqa: SLF001 — of the same class
+        for client in mine:
+            for _, transport in client._transports.values():  # noqa: SLF001 — of the same class
+                await transport.aclose()
+        if self._owns_pool:
+            await self._shared.pool.aclose()
+
+
+def create_llm(
+    provider: str | None = None,
+    *,
+    model: str | None = None,
+    api_key: str | None = None,
+    base_url: str | None = None,
+    api: str | None = None,
+    timeout: Timeout | float | None = None,
+    retry: RetryPolicy | None = None,
+    prices: Mapping[str, Price] | None = None,
+    profiles: ProfileOverrides | None = None,
+    http_client: httpx.AsyncClient | None = None,
+    environ: Mapping[str, str] | None = None,
+    **provider_options: Any,
+) -> LLM:
+    """A client of one provider.
+
+    Args:
+        provider: its name; from ``NODELLM_PROVIDER`` when omitted.
+        model: the model asked when none is named; from ``NODELLM_MODEL`` when both are omitted.
+        api_key: its key; from the provider's environment variable when omitted.
+        base_url: its address, as its official SDK takes it (OpenAI: with ``/v1``; Anthropic: without).
+        api: the wire format, where a provider speaks several.
+        timeout: limits, or seconds in total.
+        retry: when an attempt is repeated.
+        prices: US dollars per million tokens, by model; they win over the list that comes with the package.
+        profiles: what models accept, by prefix of their names.
+        http_client: an httpx client to use; it is not closed by us.
+        environ: in place of ``os.environ``.
+        provider_options: options of that provider.
+
+    Raises:
+        ConfigurationError: the provider is not known, or its key is missing or malformed; names the variable.
+    """
+    environment = Environment.of(os.environ if environ is None else environ)
+    name = provider or environment.provider
+    if name is None:
+        msg = "no provider is named: pass one, as in create_llm('openai'), or set NODELLM_PROVIDER"
+        raise ConfigurationError(msg)
+    if retry is not None and not isinstance(retry, RetryPolicy):
+        msg = f"retry is a RetryPolicy(max_attempts=...), not {retry!r:.100}"
+        raise ConfigurationError(msg)
+    if http_client is not None and not isinstance(http_client, httpx.AsyncClient):
+        msg = f"http_client is an httpx.AsyncClient, not {type(http_client).__name__}"
+        raise ConfigurationError(msg)
+    if any(not isinstance(price, Price) for price in (prices or {}).values()):
+        msg = 'prices are Price values by model, such as {"my-model": Price(input=1, output=2)}'
+        raise ConfigurationError(msg)
+    check_names(name, model=model, api_key=api_key, base_url=base_url, api=api)
+    given = _Given(api_key=api_key, base_url=base_url, api=api, profiles=profiles, options=provider_options)
+    chosen = model or environment.model_for(name)
+    endpoint = given.resolve(name, environment, chosen)
+    shared = _Shared(
+        pool=HttpPool(http_client),
+        environment=environment,
+        prices=GenaiPrices(prices or {}),
+        timeout=Timeout.of(timeout),
+        retry=retry or RetryPolicy(),
+    )
+    return LLM(shared, endpoint, given, model=chosen, owns_pool=True)
