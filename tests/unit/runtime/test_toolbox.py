@@ -129,7 +129,7 @@ async def test_an_unknown_tool_is_told_what_there_is() -> None:
         ("[]", "were refused, and it was not run: they are not a JSON object"),
         ('{"text":"a","text":"b"}', "were refused, and it was not run: the key 'text' is there twice"),
         ('{"text":NaN}', "were refused, and it was not run: they are not valid JSON: NaN"),
-        ("[" * 1_000, "were refused, and it was not run: they are not valid JSON: JSON is nested"),
+        ("[" * 1_000 + "]" * 1_000, "were refused, and it was not run: they are not valid JSON: JSON is nested"),
         ('{"text":"' + "x" * 10_000_000 + '"}', "were refused, and it was not run: they are 10000011 characters long"),
         ('{"text":5}', "do not fit, and it was not run: text: Input should be a valid string (got 5)."),
         ('{"txet":"a"}', "do not fit, and it was not run: txet: Extra inputs are not permitted (got 'a')."),
