@@ -10,6 +10,7 @@ import socket
 import traceback
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from sqlalchemy import create_engine, func, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
+import nodellm_orm
 from nodellm_orm import (
     ANY_OWNER,
     AuthenticationError,
@@ -57,7 +59,6 @@ from tests.integration.databases import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
-    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
 OPENAI = Speaker("openai_chat")
 ONCE = RetryPolicy(max_attempts=1)
 UNKNOWN = UUID("01890000-0000-7000-8000-000000000000")
+_PACKAGE = Path(nodellm_orm.__file__).parent
+
 CANARY = "canary.7Qw3rTz9LmX2bVn5"
 """A key that does not look like one."""
 
@@ -799,7 +802,7 @@ def told(error: BaseException, *, frames: bool = True) -> str:
         waiting += [link.__cause__, link.__context__]
     texts = [f"{link} {link!r} {link.args!r} {getattr(link, '__dict__', {})!r}" for link in seen]
     passed = [frame for link in seen for frame, _ in traceback.walk_tb(link.__traceback__)] if frames else []
-    ours = [repr(frame.f_locals) for frame in passed if "nodellm_orm" in frame.f_code.co_filename]
+    ours = [repr(frame.f_locals) for frame in passed if Path(frame.f_code.co_filename).is_relative_to(_PACKAGE)]
     return "\n".join([*texts, *ours, *traceback.format_exception(error)])
 
 

@@ -39,7 +39,7 @@ How: TypeAlias = Literal["ask", "resume"]
 Chain: TypeAlias = "tuple[Point, How, Death]"
 """Where the first process dies, what the second one does, and where that dies."""
 
-LEASE: Final = 3.0
+LEASE: Final = 6.0
 """Long enough for a turn that waits for its turn on a busy machine, short enough to be waited for."""
 PATIENCE: Final = 60.0
 DYING: Final = 8
