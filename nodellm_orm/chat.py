@@ -85,13 +85,18 @@ class Chat(Fluent):
     def __init__(self, host: Host, journal: Journal, conversation: Conversation, behaviour: Behaviour) -> None:
         """Wire the parts together; users call `create_chat` and its kin."""
         super().__init__(host, journal, conversation, behaviour)
-        self._drive: Drive | None = None
+        self._last: weakref.ref[Drive] | None = None
         self._stream: weakref.ref[ReplyStream[Any]] | None = None
 
     def __repr__(self) -> str:
         """Id and model, and no content."""
         head = self._chat.wanted
         return f"<Chat {head.id} {head.provider or 'default'}/{head.model or 'default'}>"
+
+    @property
+    def _drive(self) -> Drive | None:
+        """The last turn of this object while it runs: the host keeps it as long, and an idle chat keeps none."""
+        return self._last() if self._last is not None else None
 
     # ── what it is ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -259,14 +264,16 @@ class Chat(Fluent):
     async def cancel(self) -> bool:
         """End the running turn of this chat, also one in another process; what had arrived here is stored.
 
+        A question of this object that still waits for the chat is withdrawn instead: it raises `ChatBusyError`.
+
         Returns:
-            Whether a turn was running.
+            Whether a turn was running, and has ended with this.
         """
         drive = self._drive
         if drive is not None and not drive.over:
             drive.stop()
             await drive.settled()
-            return True
+            return drive.turn.begun
         self._chat.stale = True
         return await self._journal.cancel(self.id, self.owner)
 
@@ -281,15 +288,16 @@ class Chat(Fluent):
         deadline = self._host.engine.clock.monotonic() + wait
         await self._quiet(deadline)
         await self._journal.settle()
-        while self._drive is not None and not self._drive.over:  # somebody else was faster while we settled
+        while (last := self._drive) is not None and not last.over:  # somebody else was faster while we settled
             await self._quiet(deadline)
 
         def turn_of(mailbox: Mailbox) -> Turn:
             return Turn(self._host.engine, self._journal, self._chat, planner, mailbox.put, deadline=deadline)
 
         self._stream = None
-        self._drive = self._host.drive(turn_of, work, self._journal, heard=heard)
-        return self._drive
+        drive = self._host.drive(turn_of, work, self._journal, heard=heard)
+        self._last = weakref.ref(drive)
+        return drive
 
     async def _quiet(self, deadline: float, *, take_leave: bool = True) -> None:
         """Wait for a turn of this very object that its consumer has left; any other one keeps the chat busy.

@@ -28,6 +28,7 @@ from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.runtime import hooks as hooking
 from nodellm_orm.runtime.exchange import Attempts
 from nodellm_orm.runtime.identity import call_id_for
+from nodellm_orm.runtime.outcomes import Conclusion
 from nodellm_orm.runtime.rounds import RoundCall, opened_calls, planned, restored_calls, result_entries
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.events import Event, PartKey
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.parts import Part
+    from nodellm_orm.domain.replies import ToolCall
     from nodellm_orm.ports.journal import Entry, TurnState
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.exchange import Answer, Engine
@@ -148,12 +150,20 @@ class Dialogue:
         return model_request(self.plan, messages, self._tool_choice())
 
     def _tool_choice(self) -> str | None:
-        """A forced choice holds until that tool has run in this turn, then the model is free again."""
+        """A forced choice holds until that tool has run in this turn, then the model is free again.
+
+        It holds no longer than the turn has rounds: a model that never gets the arguments right ends at that limit.
+        """
         choice = self.plan.settings.tool_choice
         if choice in {None, AUTO, NONE}:
             return choice
-        ran = {call.name for call in self._transcript.calls if call.status != "pending"}
+        ran = {call.name for call in self._transcript.calls if call.status != "pending" and not self._refused(call)}
         return AUTO if choice in ran or (choice == REQUIRED and ran) else choice
+
+    def _refused(self, call: ToolCall) -> bool:
+        """Whether a call failed before it could run: its arguments do not fit, or there is no such tool."""
+        asked = ToolCallPart(call_id=call.call_id, name=call.name, arguments=call.arguments)
+        return call.status == "failed" and isinstance(self.plan.toolbox.prepare(asked), Conclusion)
 
     async def from_request(self, request: ModelRequest) -> FinishReason:
         """Go on from a request whose attempt is open, until the turn has ended in the rows."""

@@ -128,7 +128,8 @@ class Drive:
         """End the turn: what had arrived is stored, and its reply says ``cancelled``."""
         if not self._task.done():
             self.turn.stopping = True
-            self._task.cancel()
+            # Not before its first step: a task that is cancelled sooner never runs, and nothing of it would be told.
+            self.loop.call_soon(self._task.cancel)
 
     def lose(self) -> None:
         """The lease is gone: abort at once and write nothing."""

@@ -120,6 +120,11 @@ class Turn:
         """Proof of ownership, while there is any."""
         return self._scribe.hold
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has held the chat: otherwise nothing of it, or nothing new, is in the rows."""
+        return self._scribe.hold is not None or self._ended is not None
+
     def _committed(self, entries: Sequence[Entry]) -> None:
         self._transcript.committed(entries)
         self._dialogue.committed(entries)
@@ -237,7 +242,7 @@ class Turn:
         while True:
             await self._refresh()
             try:
-                return await attempt()
+                return await _tried(attempt)
             except Outdated:
                 self._chat.stale = True
                 surprises += 1
@@ -326,6 +331,9 @@ class Turn:
                     raise
             if not self.stopping:
                 raise
+            if not self.begun:
+                msg = f"cancelled before its turn of chat {self._chat.head.id} began; nothing was stored: ask again"
+                raise ChatBusyError(msg) from None
             return self._reply(_word(self._ended.reason) if self._ended else FinishReason.CANCELLED)
         except (StaleChatError, StorageError) as error:
             self._chat.stale = True
@@ -408,6 +416,17 @@ class Turn:
             await self._end("failed", error)
         except NodeLLMError as again:
             log.warning("the end of turn %s could not be written: %s", self.id, again)
+
+
+async def _tried(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Take the chat, if it can be had; a cancellation that arrived meanwhile is not lost behind the failure."""
+    try:
+        return await attempt()
+    except (ChatBusyError, Outdated, Repeated):
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError from None
+        raise
 
 
 def _told(error: BaseException | None) -> str | None:

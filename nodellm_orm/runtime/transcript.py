@@ -12,7 +12,14 @@ from nodellm_orm.domain.money import add
 from nodellm_orm.domain.parts import ThinkingPart
 from nodellm_orm.domain.replies import Reply, Thinking, ToolCall
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.ports.journal import AttemptClosed, CallFinished, CallOpened, MessageAdded, MessageRevised
+from nodellm_orm.ports.journal import (
+    AttemptClosed,
+    AttemptOpened,
+    CallFinished,
+    CallOpened,
+    MessageAdded,
+    MessageRevised,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -38,6 +45,7 @@ class Transcript:
         self._spent: Decimal | None = None
         self._unpriced = False
         self._model: str | None = None
+        self._provider: str | None = None
         self._request_ids: list[str] = []
 
     @property
@@ -81,6 +89,8 @@ class Transcript:
             match entry:
                 case MessageAdded(message=message) | MessageRevised(message=message) if message.role == "assistant":
                     self._said(message)
+                case AttemptOpened(provider=provider):
+                    self._provider = provider
                 case AttemptClosed():
                     if entry.status == "ok" and entry.message_id is None:
                         self._message = None
@@ -140,6 +150,7 @@ class Transcript:
                 status=call.status,
             )
         for attempt in state.attempts:
+            self._provider = attempt.provider or self._provider
             self._attempted(
                 attempt.status, attempt.usage, attempt.cost, model=attempt.model, request_id=attempt.request_id
             )
@@ -155,7 +166,7 @@ class Transcript:
         Args:
             turn_id: the turn.
             finish: why it stopped.
-            origin: the model it was asked of.
+            origin: the model that is asked now; named where no attempt says which it was.
             halted: what a `ToolHalt` carried, as long as it is in this process.
         """
         message = self._message
@@ -173,7 +184,7 @@ class Transcript:
             thinking=self._thinking(message),
             tool_calls=self.calls,
             model=self._model or origin.model,
-            provider=origin.provider,
+            provider=self._provider or origin.provider,
             request_ids=tuple(self._request_ids),
             value=halted if halted is not None or halt is None else halt.result,
         )

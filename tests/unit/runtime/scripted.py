@@ -7,10 +7,17 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeAlias
 
-from nodellm_orm.domain.events import Finished, ResponseStarted, TextDelta, ToolCallDelta, UsageReported
+from nodellm_orm.domain.events import (
+    Finished,
+    RefusalDelta,
+    ResponseStarted,
+    TextDelta,
+    ToolCallDelta,
+    UsageReported,
+)
 from nodellm_orm.domain.messages import Completion, FinishReason, Origin
 from nodellm_orm.domain.money import Cost
-from nodellm_orm.domain.parts import TextPart, ToolCallPart
+from nodellm_orm.domain.parts import RefusalPart, TextPart, ToolCallPart
 from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.settings import Settings
@@ -111,6 +118,8 @@ def _events(completion: Completion) -> list[Event]:
         match part:
             case TextPart(text=text):
                 events += [TextDelta(index=index, text=letter) for letter in text]
+            case RefusalPart(text=text):
+                events += [RefusalDelta(index=index, text=letter) for letter in text]
             case ToolCallPart():
                 events.append(
                     ToolCallDelta(index=index, wire_id=part.wire_id, name=part.name, arguments=part.arguments)
@@ -119,6 +128,45 @@ def _events(completion: Completion) -> list[Event]:
                 msg = "the script cannot stream that part"
                 raise AssertionError(msg)
     return [*events, UsageReported(usage=completion.usage), Finished(reason=completion.finish_reason)]
+
+
+class ManualClock:
+    """A clock that stands still until a test moves it on, and wakes whoever has slept long enough."""
+
+    def __init__(self) -> None:
+        self._now = 1000.0
+        self._sleepers: list[tuple[float, float, asyncio.Event]] = []
+        self._news = asyncio.Event()
+
+    def monotonic(self) -> float:
+        """The time it was set to."""
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for the clock to be moved on."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        sleeper = (self._now + seconds, seconds, asyncio.Event())
+        self._sleepers.append(sleeper)
+        self._news.set()
+        try:
+            await sleeper[2].wait()
+        finally:
+            self._sleepers.remove(sleeper)
+
+    def advance(self, seconds: float) -> None:
+        """Move on, and wake everybody who is due by then."""
+        self._now += seconds
+        for due, _, woken in self._sleepers:
+            if due <= self._now:
+                woken.set()
+
+    async def until_asleep(self, seconds: float) -> None:
+        """Wait until somebody has lain down for exactly so long."""
+        while not any(asked == seconds and not woken.is_set() for _, asked, woken in self._sleepers):
+            self._news.clear()
+            await self._news.wait()
 
 
 class OneDollar:
