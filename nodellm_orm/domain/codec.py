@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from nodellm_orm.domain.jsontext import JsonText, JsonTextError, Pairs, dumps, loads_verbatim
 from nodellm_orm.domain.parts import (
+    NOT_STORED,
+    MediaPart,
     OpaquePart,
     RefusalPart,
     TextPart,
@@ -30,10 +32,11 @@ _KINDS: dict[str, type[Part]] = {
     "tool_call": ToolCallPart,
     "tool_result": ToolResultPart,
     "refusal": RefusalPart,
+    "media": MediaPart,
     "opaque": OpaquePart,
 }
 _NAMES = {cls: kind for kind, cls in _KINDS.items()}
-_FIELDS = {cls: {f.name: f for f in fields(cls)} for cls in _NAMES}
+_FIELDS = {cls: {f.name: f for f in fields(cls) if f.metadata != NOT_STORED} for cls in _NAMES}
 _UNKNOWN = "unknown_part"
 
 

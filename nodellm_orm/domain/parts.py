@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText
+
+MediaKind: TypeAlias = Literal["image", "audio", "video", "document", "text"]
+MEDIA_KINDS: Final[tuple[MediaKind, ...]] = get_args(MediaKind)
+NOT_STORED: Final[Any] = {"stored": False}
+"""Metadata of a field that is no member of the stored part."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,4 +82,31 @@ class OpaquePart:
     payload: JsonText
 
 
-Part: TypeAlias = TextPart | ThinkingPart | ToolCallPart | ToolResultPart | RefusalPart | OpaquePart
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaPart:
+    """A file: an image, a recording, a film, a document or a text, given to a model or made by one.
+
+    Its content is in ``data``, or where ``url`` or ``file_id`` say: exactly one of the three. The stored part names the
+    bytes by their digest; they are kept once, apart from it.
+    """
+
+    media: MediaKind
+    media_type: str
+    """As in HTTP, for instance ``image/png``."""
+    sha256: str | None = None
+    """Digest of the bytes, in hexadecimal; ``None`` where the provider fetches or has them."""
+    url: str | None = None
+    """Where the provider itself fetches it."""
+    file_id: str | None = None
+    """The provider's own name for a file that was uploaded there."""
+    name: str | None = None
+    """File name, for people and for formats that want one."""
+    detail: str | None = None
+    """How closely to look (``low``, ``high``, ``auto``), where the provider has such a switch."""
+    extra: JsonText | None = None
+    """Members the wire block had beyond these; replayed to the same origin only."""
+    data: bytes | None = field(default=None, repr=False, compare=False, metadata=NOT_STORED)
+    """The bytes themselves, while they are in memory."""
+
+
+Part: TypeAlias = TextPart | ThinkingPart | ToolCallPart | ToolResultPart | RefusalPart | MediaPart | OpaquePart

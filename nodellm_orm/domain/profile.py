@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from nodellm_orm.domain.parts import MEDIA_KINDS, MediaKind
+
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 EFFORTS: tuple[Effort, ...] = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -32,6 +34,7 @@ class ModelProfile:
     parallel_tool_calls: bool = True
     """Has a switch that turns parallel calls off."""
     structured: Literal["json_schema", "json_object", "none"] = "json_schema"
+    """The switch there is for an answer in a given form; where it does not take the schema, words do."""
     thinking: Literal["none", "budget", "adaptive", "effort"] = "none"
     """How thinking is asked for: a token budget, an adaptive switch with effort, an effort word, or not at all."""
     thinking_off: Literal["omit", "disabled", "between_tools", "never"] = "omit"
@@ -49,3 +52,5 @@ class ModelProfile:
     stream_above: int | None = None
     """An answer that may have more tokens is asked for as a stream: a connection that is silent that long breaks."""
     context_window: int | None = None
+    media: tuple[MediaKind, ...] = MEDIA_KINDS
+    """Kinds of files it reads, as far as the wire format can carry them; of others it is told that they were there."""

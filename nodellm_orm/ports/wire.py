@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from nodellm_orm.domain.jsontext import JsonText
 from nodellm_orm.domain.messages import Message
@@ -13,6 +13,7 @@ from nodellm_orm.domain.messages import Message
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nodellm_orm.domain.catalogue import ListedModel
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.messages import Completion, Origin
     from nodellm_orm.domain.profile import ModelProfile
@@ -114,4 +115,46 @@ class WireFormat(Protocol):
 
     def request_id(self, headers: Mapping[str, str]) -> str | None:
         """The provider's own id of the request, from the response's headers."""
+        ...
+
+
+@runtime_checkable
+class TokenCounter(Protocol):
+    """A wire format whose provider counts the tokens of a request before it is sent."""
+
+    def count_request(self, request: ModelRequest) -> WireRequest:
+        """The question how many tokens a request has.
+
+        Raises:
+            UnsupportedFeatureError: as for `WireFormat.render`.
+        """
+        ...
+
+    def counted(self, body: bytes) -> int:
+        """The answer to it.
+
+        Raises:
+            ProtocolError: when it is something else.
+        """
+        ...
+
+
+@runtime_checkable
+class ModelLister(Protocol):
+    """A wire format whose provider says which models it has."""
+
+    def list_request(self, after: str | None = None) -> WireRequest:
+        """The question for a page of models.
+
+        Args:
+            after: the ``next`` of the page before.
+        """
+        ...
+
+    def listed(self, body: bytes) -> tuple[tuple[ListedModel, ...], str | None]:
+        """The models of a page, and what the next page is asked for with.
+
+        Raises:
+            ProtocolError: when it is no list of models.
+        """
         ...

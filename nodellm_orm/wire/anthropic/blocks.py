@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, RawJson, dumps, encode, loads_verbatim
 from nodellm_orm.domain.parts import (
+    MediaPart,
     OpaquePart,
     RefusalPart,
     TextPart,
@@ -17,6 +18,7 @@ from nodellm_orm.domain.parts import (
     ToolResultPart,
 )
 from nodellm_orm.wire.anthropic.values import object_of, text_of
+from nodellm_orm.wire.media import absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -137,6 +139,8 @@ def _block(part: Part, *, at_home: bool, system: bool) -> object | None:
             return Pairs([*head, *_extra(part.extra if at_home else None)])
         case ToolResultPart():
             return _result(part)
+        case MediaPart():
+            return {"type": "text", "text": absent(part)}
         case OpaquePart():
             return RawJson(part.payload) if at_home and _is_block(part.payload) else None
         case _:

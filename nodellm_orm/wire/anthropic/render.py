@@ -16,9 +16,10 @@ from nodellm_orm.domain.jsontext import RawJson, dumps, encode
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import UnsupportedFeatureError
 from nodellm_orm.ports.transport import WireRequest
-from nodellm_orm.wire.anthropic.schema import closed, parsed
+from nodellm_orm.wire.anthropic.schema import closed
 from nodellm_orm.wire.anthropic.thinking import plan_thinking
 from nodellm_orm.wire.anthropic.turns import turns
+from nodellm_orm.wire.schemas import in_words, parsed
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.tools import ToolSpec
@@ -39,7 +40,7 @@ def render(request: ModelRequest, cache: RenderCache | None = None) -> WireReque
         cache: blocks of messages rendered before, for this target.
 
     Raises:
-        UnsupportedFeatureError: for tools or structured output with a model that has none.
+        UnsupportedFeatureError: for tools with a model that has none.
     """
     members, _ = _options(request)
     members |= {"tools": _tools(request), "system": _system(request)}
@@ -89,13 +90,7 @@ def _output_config(request: ModelRequest, plan: ThinkingPlan) -> dict[str, objec
     config: dict[str, object] = {}
     if plan.effort is not None:
         config["effort"] = plan.effort
-    if request.settings.schema is not None:
-        if request.profile.structured != "json_schema":
-            msg = (
-                f"{request.model} has no structured output; use a model that has (Claude 4.5 or later), or a tool "
-                "whose arguments are the schema"
-            )
-            raise UnsupportedFeatureError(msg)
+    if request.settings.schema is not None and request.profile.structured == "json_schema":
         config["format"] = {"type": "json_schema", "schema": closed(request.settings.schema)}
     return config or None
 
@@ -154,4 +149,6 @@ def _system(request: ModelRequest) -> list[dict[str, object]] | None:
 
 
 def _instructions(request: ModelRequest) -> list[str]:
-    return [text for text in request.instructions if text.strip()]
+    schema = request.settings.schema
+    words = in_words(schema) if schema is not None and request.profile.structured != "json_schema" else ""
+    return [text for text in (*request.instructions, words) if text.strip()]

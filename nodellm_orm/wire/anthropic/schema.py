@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from nodellm_orm.domain.jsontext import JsonTextError, dumps, loads
-from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
+from nodellm_orm.domain.jsontext import dumps
+from nodellm_orm.errors import UnsupportedFeatureError
+from nodellm_orm.wire.schemas import parsed
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonObject, JsonText, JsonValue
@@ -34,23 +35,6 @@ def closed(text: JsonText) -> JsonObject:
         UnsupportedFeatureError: when it has an object with free keys, which would always come back empty.
     """
     return _closed(parsed(text))
-
-
-def parsed(text: JsonText) -> JsonObject:
-    """The schema as an object.
-
-    Raises:
-        ConfigurationError: when it is not one.
-    """
-    try:
-        schema = loads(text)
-    except JsonTextError as error:
-        msg = f"the schema is not JSON ({error}); pass a pydantic model or the text of a JSON Schema"
-        raise ConfigurationError(msg) from error
-    if not isinstance(schema, dict):
-        msg = "the schema is not a JSON object; pass a pydantic model or the text of a JSON Schema"
-        raise ConfigurationError(msg)
-    return schema
 
 
 def _closed(schema: JsonObject) -> JsonObject:

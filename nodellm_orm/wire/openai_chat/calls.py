@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nodellm_orm.domain.events import PartReceived, ToolCallDelta
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, loads
 from nodellm_orm.domain.parts import ToolCallPart
-from nodellm_orm.wire.openai_chat.values import count_of, object_of, says_nothing, text_of
+from nodellm_orm.wire.values import count_of, object_of, says_nothing, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from nodellm_orm.domain.jsontext import Pairs, dumps
 from nodellm_orm.domain.parts import OpaquePart, ThinkingPart
 from nodellm_orm.wire.openai_chat.growth import Growing
 from nodellm_orm.wire.openai_chat.tags import TagSplitter
-from nodellm_orm.wire.openai_chat.values import list_of, object_of, says_nothing, text_of
+from nodellm_orm.wire.values import list_of, object_of, says_nothing, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

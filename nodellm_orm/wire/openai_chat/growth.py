@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from nodellm_orm.domain.jsontext import Pairs
-from nodellm_orm.wire.openai_chat.values import says_nothing
+from nodellm_orm.wire.values import says_nothing
 
 _WHOLE: Final = frozenset({"id", "type", "format", "signature", "object"})
 """Strings that are never cut into pieces: a later one takes the place of an earlier one."""

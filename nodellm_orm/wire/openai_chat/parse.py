@@ -10,7 +10,7 @@ from nodellm_orm.errors import ProtocolError, ProviderConnectionError
 from nodellm_orm.wire.failures import error_members, failure_of
 from nodellm_orm.wire.framing import is_cut
 from nodellm_orm.wire.openai_chat.reader import AnswerReader, first_choice
-from nodellm_orm.wire.openai_chat.values import object_of
+from nodellm_orm.wire.values import object_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ from nodellm_orm.wire.openai_chat.content import REFUSAL_KEY, ContentReader
 from nodellm_orm.wire.openai_chat.growth import Growing
 from nodellm_orm.wire.openai_chat.reasoning import DETAILS_FIELD, TEXT_FIELDS, ReasoningReader
 from nodellm_orm.wire.openai_chat.usage import usage_of
-from nodellm_orm.wire.openai_chat.values import count_of, list_of, object_of, says_nothing, text_of
+from nodellm_orm.wire.values import count_of, list_of, object_of, says_nothing, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from nodellm_orm.domain.events import ThinkingDelta
 from nodellm_orm.domain.jsontext import dumps
 from nodellm_orm.wire.openai_chat.growth import Growing
-from nodellm_orm.wire.openai_chat.values import list_of, object_of, text_of
+from nodellm_orm.wire.values import list_of, object_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -14,7 +14,8 @@ from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.wire.openai_chat.messages import wire_messages
-from nodellm_orm.wire.openai_chat.structured import is_closed, parsed, response_format
+from nodellm_orm.wire.openai_chat.structured import response_format
+from nodellm_orm.wire.schemas import is_closed, parsed
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.settings import ThinkingConfig
@@ -33,7 +34,7 @@ def render(request: ModelRequest, cache: RenderCache | None = None) -> WireReque
         cache: messages rendered before, for this target.
 
     Raises:
-        UnsupportedFeatureError: for tools or structured output with a model that has none.
+        UnsupportedFeatureError: for tools with a model that has none.
         ConfigurationError: for a schema that is not a JSON object, and for what JSON does not have.
     """
     members, _ = _options(request)

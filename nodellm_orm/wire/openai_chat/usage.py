@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.jsontext import Number, Pairs
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.wire.openai_chat.values import count_of, object_of
+from nodellm_orm.wire.values import count_of, object_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -446,10 +446,11 @@ def test_a_model_with_json_only_is_told_the_schema_in_words() -> None:
     assert "JSON" in body["messages"][1]["content"]
 
 
-def test_a_model_without_structured_output_is_not_asked_for_any() -> None:
-    """The request fails before it is sent."""
-    with pytest.raises(UnsupportedFeatureError, match="no structured output"):
-        WIRE.render(asking(settings=Settings(schema=_CLOSED), profile=ModelProfile(structured="none")))
+def test_a_model_without_a_switch_for_structured_output_is_asked_in_words() -> None:
+    """Nothing is sent that it would refuse; the schema is in the last instruction."""
+    body = sent(asking(settings=Settings(schema=_CLOSED), profile=ModelProfile(structured="none")))
+    assert "response_format" not in body
+    assert body["messages"][0]["content"].endswith(_CLOSED)
 
 
 @pytest.mark.parametrize("schema", ["[]", "{", '"object"'])
