@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from nodellm_orm.chat import Chat
 from nodellm_orm.client import Chats, create_chat, interrupted_turns, list_chats, load_chat
+from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
 from nodellm_orm.domain.messages import Completion, FinishReason, Message
 from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
 from nodellm_orm.domain.parts import (
+    MediaPart,
     OpaquePart,
     RefusalPart,
     TextPart,
@@ -58,6 +60,7 @@ from nodellm_orm.llm import LLM, create_llm
 from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
 from nodellm_orm.ports.llm import LLMClient, LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
 from nodellm_orm.ports.wire import ModelRequest
+from nodellm_orm.providers.prices import refresh_prices
 from nodellm_orm.providers.registry import register_provider
 from nodellm_orm.runtime.stream import ReplyStream
 from nodellm_orm.runtime.tools import Tool, ToolContext, ToolHalt, tool
@@ -94,7 +97,10 @@ __all__ = [
     "LLMToolCall",
     "LLMUsage",
     "LimitExceededError",
+    "ListedModel",
+    "MediaPart",
     "Message",
+    "ModelInfo",
     "ModelNotFoundError",
     "ModelProfile",
     "ModelRequest",
@@ -145,6 +151,7 @@ __all__ = [
     "load_chat",
     "make_engine",
     "migrate",
+    "refresh_prices",
     "register_provider",
     "tool",
 ]

@@ -17,6 +17,7 @@ from nodellm_orm.ports.journal import Outdated
 from nodellm_orm.runtime.conversation import changed_all_the_time
 from nodellm_orm.runtime.dialogue import model_request
 from nodellm_orm.runtime.identity import digest
+from nodellm_orm.runtime.inquiry import Countable
 from nodellm_orm.runtime.loop import Turn
 from nodellm_orm.runtime.options import Options, check_choice, question, stored_schema
 from nodellm_orm.runtime.plan import OnLimit, Plan, Planner, UnknownPolicy
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from nodellm_orm.fluent import Behaviour
     from nodellm_orm.ports.journal import ChatHead, ChatTotals, Journal
     from nodellm_orm.ports.transport import WireRequest
+    from nodellm_orm.ports.wire import ModelRequest
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.drive import Drive, Mailbox
     from nodellm_orm.runtime.host import Host
@@ -393,12 +395,34 @@ class Chat(Fluent):
             schema: as for `ask`.
             stream: as `stream` would send it.
         """
+        plan, request = self._request(content, schema, stream=stream)
+        return plan.model.render(request)
+
+    async def count_tokens(self, content: Content | None = None, *, schema: object = None) -> int:
+        """The tokens of the request that the next question would send, as its provider counts them; nothing is stored.
+
+        Args:
+            content: the question; without one, the conversation as it stands.
+            schema: as for `ask`.
+
+        Raises:
+            UnsupportedFeatureError: the provider does not count ahead.
+            ProviderError: it did not answer.
+        """
+        plan, request = self._request(content, schema, stream=False)
+        if not isinstance(plan.model, Countable):
+            msg = f"{plan.model.origin.provider} does not count tokens ahead; ask, and read reply.usage"
+            raise UnsupportedFeatureError(msg)
+        return await plan.model.count(request, engine=self._host.engine, timeout=plan.timeout)
+
+    def _request(self, content: Content | None, schema: object, *, stream: bool) -> tuple[Plan, ModelRequest]:
+        """What the next question would be sent with."""
         parts = question(content) if content is not None else ()
         plan = self._planner(parts, schema, {}, stream=stream)(self._chat.wanted, None)
         asked = [Message(role="user", parts=parts)] if parts else []
         closed = self._chat.closing_messages(self._host.engine.new_id) if parts else []
         messages = [*self._chat.messages, *closed, *asked]
-        return plan.model.render(model_request(plan, messages, plan.settings.tool_choice))
+        return plan, model_request(plan, messages, plan.settings.tool_choice)
 
     async def add_message(self, role: Role, content: Content) -> Message:
         """Add a message from elsewhere to the history, without asking.

@@ -18,6 +18,7 @@ from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.opening import behaviour_of, check_names, names_of, new_head, opening_messages
+from nodellm_orm.providers.catalogue import info_of
 from nodellm_orm.providers.endpoint import resolve
 from nodellm_orm.providers.prices import GenaiPrices
 from nodellm_orm.providers.registry import find_provider
@@ -25,6 +26,7 @@ from nodellm_orm.runtime.clock import SystemClock, new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.exchange import Engine
 from nodellm_orm.runtime.host import Host
+from nodellm_orm.runtime.inquiry import Desk
 from nodellm_orm.runtime.memory import MemoryJournal
 from nodellm_orm.runtime.model import HttpModel
 from nodellm_orm.runtime.prompted import PromptedModel
@@ -39,11 +41,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+    from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.ports.transport import Transport
     from nodellm_orm.providers.endpoint import Endpoint
     from nodellm_orm.providers.profiles import ProfileOverrides
     from nodellm_orm.runtime.model import Model
+    from nodellm_orm.runtime.options import Content
     from nodellm_orm.runtime.tools import ToolSource
 
     Database: TypeAlias = AsyncEngine | async_sessionmaker[AsyncSession] | AsyncSession
@@ -247,6 +251,54 @@ class LLM:
         journal = MemoryJournal(self._host.engine.clock)
         opened = [(new_id(), message) for message in opening_messages(messages)]
         return Chat(self._host, journal, Conversation.of(journal.keep(head, opened)), behaviour)
+
+    # ── about models ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def model_info(self, model: str | None = None) -> ModelInfo:
+        """What is known of a model, from its profile and the price list; nobody is asked.
+
+        Args:
+            model: its name at this provider; this client's own when omitted.
+
+        Raises:
+            ConfigurationError: no model is named, and there is no default.
+        """
+        check_names(None, model=model)
+        reached = self.model(None, model, None)
+        return info_of(reached.origin, reached.profile, self._shared.prices)
+
+    async def list_models(self) -> tuple[ListedModel, ...]:
+        """The models that the provider says it has, in its order.
+
+        Raises:
+            UnsupportedFeatureError: it has no such list.
+            ProviderError: it did not answer.
+        """
+        endpoint, transport = self._reach(self.provider, None)
+        desk = Desk(endpoint.provider, endpoint.wire, transport, self._host.engine, timeout=self.timeout)
+        return await desk.models()
+
+    async def count_tokens(
+        self,
+        content: Content,
+        *,
+        model: str | None = None,
+        instructions: str | Sequence[str] | None = None,
+        tools: Iterable[ToolSource] = (),
+    ) -> int:
+        """The tokens of a question, as the provider counts them, with everything that goes out beside it.
+
+        Args:
+            content: text, or a list of texts and parts.
+            model: the model that would be asked.
+            instructions: its instructions.
+            tools: what it might call.
+
+        Raises:
+            UnsupportedFeatureError: the provider does not count ahead.
+            ProviderError: it did not answer.
+        """
+        return await self.chat(model, instructions=instructions, tools=tools).count_tokens(content)
 
     async def __aenter__(self) -> Self:
         """Nothing to open: connections are made when they are needed."""

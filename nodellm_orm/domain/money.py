@@ -26,6 +26,12 @@ class Price:
         cache_write: prompt tokens written to the cache; defaults to ``input``.
         cache_write_1h: prompt tokens written to a cache that lives an hour; defaults to ``cache_write``.
         reasoning: reasoning tokens, where they have a rate of their own.
+        input_audio: prompt tokens of sound; defaults to ``input``, as those of images and films do.
+        input_image: prompt tokens of images.
+        input_video: prompt tokens of films.
+        output_audio: answer tokens of sound; defaults to ``output``, as those of images and films do.
+        output_image: answer tokens of images.
+        output_video: answer tokens of films.
 
     Raises:
         ConfigurationError: for a price that is negative or not a number.
@@ -37,6 +43,12 @@ class Price:
     cache_write: Decimal | int | float | str | None = None
     cache_write_1h: Decimal | int | float | str | None = None
     reasoning: Decimal | int | float | str | None = None
+    input_audio: Decimal | int | float | str | None = None
+    input_image: Decimal | int | float | str | None = None
+    input_video: Decimal | int | float | str | None = None
+    output_audio: Decimal | int | float | str | None = None
+    output_image: Decimal | int | float | str | None = None
+    output_video: Decimal | int | float | str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no price before anything has been spent."""

@@ -1,18 +1,21 @@
 """The price book: what a provider reports, else what the user says, else the bundled list of ``genai-prices``.
 
 The list is data inside an installed package: nothing is fetched, and no background task is started. A program that
-wants newer prices without a new release installs them itself, through that package's own ``set_custom_snapshot``.
+wants newer prices without a new release calls `refresh_prices`, once or from time to time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
+from dataclasses import dataclass, fields
 from decimal import Decimal
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from nodellm_orm.domain.money import UNKNOWN_COST, Cost, exact
+from nodellm_orm.domain.money import UNKNOWN_COST, Cost, Price, exact
+from nodellm_orm.errors import ConfigurationError, ProviderConnectionError
 from nodellm_orm.providers.rates import TOOL_CALLS, Rates
 
 if TYPE_CHECKING:
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import ModuleType
 
-    from nodellm_orm.domain.money import Price
     from nodellm_orm.domain.usage import Usage
 
 PRICE_LISTS: Final[Mapping[str, str]] = MappingProxyType(
@@ -62,6 +64,16 @@ _USER: Final = "user"
 _PROVIDER: Final = "provider"
 _ZERO: Final = Decimal(0)
 _RELEASE: Final = re.compile(r"(?:[-@:]\d{4}-?\d{2}-?\d{2}|[-@:]latest)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What is known of one model."""
+
+    name: str | None = None
+    context_window: int | None = None
+    price: Price | None = None
+    source: str | None = None
 
 
 class GenaiPrices:
@@ -111,24 +123,44 @@ class GenaiPrices:
             return Cost(total=reported, source=_PROVIDER)
         names = [name.lower() for name in (model, asked) if name]
         for name in names:
-            own = self._own.get(name) or self._own.get(_RELEASE.sub("", name))
-            if own is not None:
+            if (own := self._owned(name)) is not None:
                 return own.cost(usage)
         if provider in self._free:
             return Cost(total=_ZERO, input=_ZERO, output=_ZERO, source=provider)
         for name in names:
-            rates = self._listed(provider, name, usage.input_tokens or 0)
-            if rates is not None:
-                return rates.cost(usage)
+            found = self._found(provider, name)
+            if found is not None:
+                return _listed_rates(found, usage.input_tokens or 0).cost(usage)
         return UNKNOWN_COST
 
-    def _listed(self, provider: str, model: str, input_tokens: int) -> Rates | None:
+    def listing(self, provider: str, model: str) -> Listing:
+        """What is known of a model: its name, its context window, its price.
+
+        Args:
+            provider: our name of the provider.
+            model: the model as the provider names it.
+        """
+        own = self._owned(model.lower())
+        found = self._found(provider, model.lower())
+        rates = own if own is not None else _listed_rates(found, 0) if found is not None else None
+        free = rates is None and provider in self._free
+        return Listing(
+            name=found.model.name if found is not None else None,
+            context_window=found.model.context_window if found is not None else None,
+            price=Price(input=0, output=0) if free else _price(rates),
+            source=provider if free else rates.source if rates is not None else None,
+        )
+
+    def _owned(self, model: str) -> Rates | None:
+        return self._own.get(model) or self._own.get(_RELEASE.sub("", model))
+
+    def _found(self, provider: str, model: str) -> Any | None:
         provider_id = self._lists.get(provider)
         if provider_id is None:
             return None
         for name in dict.fromkeys((model, _RELEASE.sub("", model))):
             try:
-                found = _listing().calc_price(
+                return _listing().calc_price(
                     _listing().Usage(),
                     name,
                     provider_id=provider_id,
@@ -136,8 +168,39 @@ class GenaiPrices:
                 )
             except LookupError:
                 continue
-            return _listed_rates(found, input_tokens)
         return None
+
+
+async def refresh_prices(url: str | None = None) -> str:
+    """Fetch the newest price list, and use it from now on in this process; costs already recorded stay as they are.
+
+    Args:
+        url: where it is, in the form of the ``genai-prices`` project; that project's own address when omitted.
+
+    Returns:
+        What ``price_source`` says from now on.
+
+    Raises:
+        ProviderConnectionError: it cannot be fetched; the list that was in use stays.
+        ConfigurationError: what is there is no such list.
+
+    Example:
+        >>> await refresh_prices()  # doctest: +SKIP
+        'genai-prices 0.2.3 of 2026-11-25'
+    """
+    from genai_prices import data_snapshot, update_prices  # noqa: PLC0415 — see `_listing`
+
+    updates = update_prices.UpdatePrices() if url is None else update_prices.UpdatePrices(url=url)
+    try:
+        snapshot = await asyncio.to_thread(updates.fetch)
+    except (ValueError, TypeError, KeyError) as error:
+        msg = "there is no price list of the genai-prices project at that address; check url"
+        raise ConfigurationError(msg) from error
+    except Exception as error:  # whatever the HTTP client of that package raises
+        msg = f"the price list cannot be fetched ({type(error).__name__}); the one in use stays, try again later"
+        raise ProviderConnectionError(msg) from error
+    data_snapshot.set_custom_snapshot(snapshot)
+    return _source()
 
 
 @cache
@@ -153,23 +216,32 @@ def _listing() -> ModuleType:
     return genai_prices
 
 
+def _source() -> str:
+    """Name and version of the list in use, and its day where it was fetched."""
+    from genai_prices import data_snapshot  # noqa: PLC0415 — see `_listing`
+
+    snapshot = data_snapshot.get_snapshot()
+    day = f" of {snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else ""
+    return f"genai-prices {_listing().__version__}{day}"
+
+
 def _own_rates(model: str, price: Price) -> Rates:
-    amounts = {
-        "input": price.input,
-        "output": price.output,
-        "cached": price.cached,
-        "cache_write": price.cache_write,
-        "cache_write_1h": price.cache_write_1h,
-        "reasoning": price.reasoning,
-    }
+    amounts = {f.name: getattr(price, f.name) for f in fields(price)}
     tokens = {name: exact(amount) for name, amount in amounts.items() if amount is not None}
     return Rates(source=_USER, model=model, tokens=tokens)
+
+
+def _price(rates: Rates | None) -> Price | None:
+    """The rates as a price; a model without a rate for answers (embeddings) charges nothing for them."""
+    if rates is None or "input" not in rates.tokens:
+        return None
+    return Price(**{"output": _ZERO, **rates.tokens})
 
 
 def _listed_rates(found: Any, input_tokens: int) -> Rates:
     prices = found.model_price
     return Rates(
-        source=f"genai-prices {_listing().__version__}",
+        source=_source(),
         model=found.model.id,
         tokens=dict(_token_rates(prices, input_tokens)),
         calls={

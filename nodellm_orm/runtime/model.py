@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 from nodellm_orm.domain.accumulator import Accumulator
 from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta, ToolCallDelta, UsageReported
 from nodellm_orm.errors import ProtocolError, ProviderError
+from nodellm_orm.runtime.inquiry import Desk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.transport import Transport, WireRequest, WireResponse
     from nodellm_orm.ports.wire import ModelRequest, RenderCache, WireFormat
+    from nodellm_orm.runtime.exchange import Engine
 
     OnEvent: TypeAlias = Callable[[Event], Awaitable[None]]
 
@@ -105,6 +107,11 @@ class HttpModel:
     def render(self, request: ModelRequest) -> WireRequest:
         """The exact request that would be sent, without host and key."""
         return self.wire.render(request)
+
+    async def count(self, request: ModelRequest, *, engine: Engine, timeout: Timeout) -> int:
+        """The tokens of a request (see `Countable`)."""
+        desk = Desk(self.origin.provider, self.wire, self.transport, engine, timeout=timeout)
+        return await desk.count(request)
 
     async def send(
         self,

@@ -25,7 +25,8 @@ from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, loads_verba
 from nodellm_orm.domain.messages import FinishReason, Message
 from nodellm_orm.domain.parts import TextPart, ToolCallPart
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
-from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
+from nodellm_orm.runtime.inquiry import Countable
 from nodellm_orm.runtime.model import Trace
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.tools import ToolSpec
     from nodellm_orm.ports.transport import WireRequest
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
+    from nodellm_orm.runtime.exchange import Engine
     from nodellm_orm.runtime.model import Model, OnEvent
 
 _CHOICE: Final = "tool_call"
@@ -76,6 +78,13 @@ class PromptedModel:
         left_out = self.inner.check(rewritten(request), _usable(request, cache))
         unused = request.tools and not _asked(request) and request.settings.tool_choice != NONE
         return (*left_out, "tools") if unused else left_out
+
+    async def count(self, request: ModelRequest, *, engine: Engine, timeout: Timeout) -> int:
+        """The tokens of the request that goes out (see `Countable`)."""
+        if not isinstance(self.inner, Countable):
+            msg = f"{self.origin.provider} does not count tokens ahead; ask, and read reply.usage"
+            raise UnsupportedFeatureError(msg)
+        return await self.inner.count(rewritten(request), engine=engine, timeout=timeout)
 
     def render(self, request: ModelRequest) -> WireRequest:
         """The exact request that would be sent, without host and key."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from importlib.metadata import version
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from nodellm_orm.domain.jsontext import loads
 from nodellm_orm.domain.money import UNKNOWN_COST, Price
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.providers.prices import GenaiPrices
+from nodellm_orm.providers.prices import GenaiPrices, Listing
 from nodellm_orm.providers.rates import Rates
 
 MILLION = 1_000_000
@@ -255,3 +255,43 @@ RATES = Rates(
         "reasoning": Decimal(16),
     },
 )
+
+
+def test_media_of_the_users_own_prices_have_their_own_rates() -> None:
+    """Sound and images, asked and answered, cost what the user says they cost."""
+    price = Price(input=1, output=2, input_audio=10, input_image=20, output_audio=30, output_image=40)
+    usage = Usage(
+        input_tokens=100,
+        output_tokens=100,
+        other_tokens={
+            "input_audio_tokens": 10,
+            "input_image_tokens": 20,
+            "output_audio_tokens": 30,
+            "output_image_tokens": 40,
+        },
+    )
+    cost = book({"m": price}).cost(provider="x", model="m", usage=usage)
+    assert cost.input == Decimal("0.00057")  # 70 at 1, 10 at 10, 20 at 20
+    assert cost.output == Decimal("0.00256")  # 30 at 2, 30 at 30, 40 at 40
+
+
+def test_a_listing_names_window_and_price() -> None:
+    """What the list says of a model is the model's own, also under a dated name."""
+    listing = book().listing("anthropic", "claude-haiku-4-5-20251001")
+    assert (listing.name, listing.context_window) == ("Claude Haiku 4.5", 200_000)
+    assert listing.price is not None
+    assert (listing.price.input, listing.price.output, listing.price.cached) == (1, 5, Decimal("0.1"))
+    assert listing.source == f"genai-prices {version('genai-prices')}"
+
+
+def test_a_listing_of_an_unknown_model_says_nothing() -> None:
+    """Nothing is guessed, and what the user says is taken."""
+    assert book().listing("openai", "no-such-model") == Listing()
+    assert book(OWN).listing("openai", "own").price == replace(
+        OWN["own"], **{name: Decimal(str(value)) for name, value in _given(OWN["own"]).items()}
+    )
+    assert book().listing("local", "anything").price == Price(input=0, output=0)
+
+
+def _given(price: Price) -> dict[str, object]:
+    return {f.name: value for f in fields(price) if (value := getattr(price, f.name)) is not None}
