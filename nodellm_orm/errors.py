@@ -42,7 +42,7 @@ what to do next, and none contains a key.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,6 +129,8 @@ class RateLimitError(ProviderError):
     """Too many requests or tokens just now (429)."""
 
     retryable_by_default = True
+    rate_limits: Any = None
+    """The `RateLimits` that the response told of, ``None`` where it did not; named here, this module knows no other."""
 
 
 class QuotaExceededError(RateLimitError):

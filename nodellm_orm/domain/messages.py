@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -10,6 +10,7 @@ from nodellm_orm.domain.parts import RefusalPart, TextPart, ThinkingPart, ToolCa
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.parts import Part
+    from nodellm_orm.domain.ratelimit import RateLimits
     from nodellm_orm.domain.usage import Usage
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
@@ -111,6 +112,8 @@ class Completion:
     response_id: str | None = None
     complete: bool = True
     """``False`` for what had arrived of a broken stream."""
+    rate_limits: RateLimits | None = field(default=None, compare=False)
+    """What the response's headers say of the provider's limits; no part of the answer itself."""
 
     @property
     def text(self) -> str:

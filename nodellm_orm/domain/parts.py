@@ -70,6 +70,8 @@ class RefusalPart:
     """The model's words for why it will not answer."""
 
     text: str
+    category: str | None = None
+    """What the provider files it under, where it says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,3 +54,41 @@ class ModelProfile:
     context_window: int | None = None
     media: tuple[MediaKind, ...] = MEDIA_KINDS
     """Kinds of files it reads, as far as the wire format can carry them; of others it is told that they were there."""
+    structured_with_tools: bool = True
+    """Takes the schema of an answer beside tools; where not, words ask for the form while there are tools."""
+    thinking_max_budget: int | None = None
+    """The largest budget it takes; a larger one is lowered to it."""
+    call_signatures: bool = False
+    """Gemini: refuses a call in the history without its signature; one made elsewhere goes with a stand-in."""
+    fetches_urls: bool = True
+    """Fetches a file from any public address; where not, only from the provider's own places."""
+    searches_by_prompt: bool = False
+    """A web search counts once for a prompt, however many queries it took."""
+    thinking_member: Literal["reasoning_effort", "thinking", "reasoning", "prompt_mode"] = "reasoning_effort"
+    """Chat Completions dialects: how thinking is asked for: by a word, with a switch beside it (DeepSeek), in an object
+    of its own (OpenRouter), or as a mode (Mistral's models that always think)."""
+    required_thinking: str | None = None
+    """Chat Completions dialects: the member in which an answer with calls must carry its thinking, if only empty."""
+    forced_with_thinking: bool = True
+    """Takes a forced choice of tool also while it thinks; one that does not thinks unless thinking is turned off."""
+    tool_choice_none: bool = True
+    """Obeys a choice of no tool; where not, the tools themselves are left out."""
+    one_system_message: bool = False
+    """Takes one system message, the first of all; later ones are told in the user's place."""
+    user_after_tool: bool = True
+    """Takes a user's words directly after a tool's; where not, a word of the assistant goes between."""
+    named_results: bool = False
+    """Chat Completions dialects: a tool's result goes out with the tool's name."""
+    call_id_length: int | None = None
+    """Letters and digits that every id of a call has to have; other ids are mapped to such."""
+    file_form: Literal["openai", "openrouter", "mistral"] = "openai"
+    """Chat Completions dialects: whose form files in a request have."""
+    cache_points: Literal["none", "instructions", "request"] = "none"
+    """Chat Completions dialects: what is marked for caching when that is asked for; the rest caches by itself."""
+    effort_field: str = "reasoning_effort"
+    """Bedrock: the model's own member that takes the effort; a dot leads into an object."""
+    documents_after_tool: bool = True
+    """Bedrock: takes documents and films directly after a tool's result; where not, a word of the assistant goes
+    between."""
+    result_status: bool = True
+    """Bedrock: takes the word that a tool failed; where not, only the result's own words say so."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.jsontext import JsonText
     from nodellm_orm.domain.messages import FinishReason, Message
+    from nodellm_orm.domain.ratelimit import RateLimits
     from nodellm_orm.domain.usage import Usage
 
 T = TypeVar("T")
@@ -67,6 +68,9 @@ class Reply(Generic[T]):
     request_ids: tuple[str, ...] = ()
     value: object = None
     """What a `ToolHalt` carried."""
+    rate_limits: RateLimits | None = field(default=None, compare=False)
+    """What the provider's last response to this process said of its limits; ``None`` where it said nothing, and for
+    a reply that comes from the rows: they are of a moment, and not stored."""
 
     def __str__(self) -> str:
         """The text of the answer."""

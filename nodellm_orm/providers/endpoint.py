@@ -104,7 +104,15 @@ def resolve(
         msg = f"{row.name} has no option {', '.join(unknown)}; its own options are: {known}"
         raise ConfigurationError(msg)
     dialect = _dialect(row, api)
-    inquiry = Inquiry(row=row, environment=environment, api_key=api_key, base_url=base_url, model=model, options=given)
+    inquiry = Inquiry(
+        row=row,
+        environment=environment,
+        api_key=api_key,
+        base_url=base_url,
+        model=model,
+        api=dialect.wire.name,
+        options=given,
+    )
     place = (row.locate or located)(inquiry)
     return Endpoint(
         provider=row.name,

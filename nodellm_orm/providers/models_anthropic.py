@@ -19,8 +19,12 @@ _CLAUDE_3: Final = ModelProfile(
     structured="none",
     context_window=200_000,
     stream_above=21_333,  # beyond that the provider's own clients refuse to wait
+    media=("image", "text"),
 )
-_CLAUDE_3_5: Final = replace(_CLAUDE_3, default_max_tokens=8192, max_output_tokens=8192)
+_CLAUDE_2: Final = replace(_CLAUDE_3, media=("text",))
+_CLAUDE_3_5: Final = replace(
+    _CLAUDE_3, default_max_tokens=8192, max_output_tokens=8192, media=("image", "document", "text")
+)
 _CLAUDE_3_7: Final = replace(_CLAUDE_3_5, max_output_tokens=64_000, thinking="budget")
 _OPUS_4_1: Final = replace(_CLAUDE_3_7, max_output_tokens=32_000, structured="json_schema")
 _OPUS_4: Final = replace(_OPUS_4_1, structured="none")
@@ -39,14 +43,14 @@ _CLAUDE_5: Final = replace(_CLAUDE_4_7, thinking_off="disabled")
 _SONNET_5_5: Final = replace(_CLAUDE_4_7, thinking_off="between_tools", forced_tool_choice=False)
 _FABLE_5: Final = replace(_CLAUDE_4_7, thinking_off="never")
 _NEWEST: Final = replace(_FABLE_5, forced_tool_choice=False)
-_PROXIED: Final = ModelProfile(thinking="budget")
+_PROXIED: Final = ModelProfile(thinking="budget", media=("image", "document", "text"))
 
 ANTHROPIC_PROFILES: Final = ProfileTable(
     prefixes=MappingProxyType(
         {
             "claude-": _NEWEST,
-            "claude-2": _CLAUDE_3,
-            "claude-instant": _CLAUDE_3,
+            "claude-2": _CLAUDE_2,
+            "claude-instant": _CLAUDE_2,
             "claude-3": _CLAUDE_3,
             "claude-3-5": _CLAUDE_3_5,
             "claude-3-7": _CLAUDE_3_7,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nodellm_orm.domain.money import UNKNOWN_COST, Cost, Price, exact
 from nodellm_orm.errors import ConfigurationError, ProviderConnectionError
 from nodellm_orm.providers.rates import TOOL_CALLS, Rates
+from nodellm_orm.wire.bedrock.models import foundation_model, named_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
@@ -60,6 +61,7 @@ _TOKEN_PRICES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "output_video": ("output_video_mtok",),
     }
 )
+_BEDROCK: Final = "bedrock"
 _USER: Final = "user"
 _PROVIDER: Final = "provider"
 _ZERO: Final = Decimal(0)
@@ -158,7 +160,7 @@ class GenaiPrices:
         provider_id = self._lists.get(provider)
         if provider_id is None:
             return None
-        for name in dict.fromkeys((model, _RELEASE.sub("", model))):
+        for name in dict.fromkeys(_names(provider, model)):
             try:
                 return _listing().calc_price(
                     _listing().Usage(),
@@ -223,6 +225,17 @@ def _source() -> str:
     snapshot = data_snapshot.get_snapshot()
     day = f" of {snapshot.timestamp:%Y-%m-%d}" if snapshot.from_auto_update else ""
     return f"genai-prices {_listing().__version__}{day}"
+
+
+def _names(provider: str, model: str) -> Iterator[str]:
+    """What a model may be listed under: as it is named, and without its release.
+
+    On Bedrock also without its ARN, and then without the geography it runs in, for not each of them is listed.
+    """
+    names = (model, named_in(model), foundation_model(model)) if provider == _BEDROCK else (model,)
+    for name in names:
+        yield name
+        yield _RELEASE.sub("", name)
 
 
 def _own_rates(model: str, price: Price) -> Rates:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
@@ -41,6 +41,8 @@ class ProfileTable:
     """For models that no prefix describes."""
     overrides: tuple[ProfileOverrides, ...] = ()
     """The user's own, applied one after the other on top of the table; of each the longest prefix counts."""
+    base: Callable[[str], str] | None = None
+    """The name of the model behind a name that says more, such as where it runs: prefixes fit either of the two."""
 
     def find(self, model: str) -> ModelProfile:
         """The profile of a model.
@@ -49,10 +51,11 @@ class ProfileTable:
             model: its name, in any case; a fine-tuned model (``ft:…``) has the profile of the one it was made of.
         """
         name = model.lower().removeprefix(_FINE_TUNED)
-        prefix = _longest(name, self.prefixes)
+        names = (name,) if self.base is None else (name, self.base(name))
+        prefix = _longest(names, self.prefixes)
         profile = self.otherwise if prefix is None else self.prefixes[prefix]
         for layer in self.overrides:
-            if (prefix := _longest(name, layer)) is not None:
+            if (prefix := _longest(names, layer)) is not None:
                 own = layer[prefix]
                 profile = own if isinstance(own, ModelProfile) else _changed(profile, own)
         return profile
@@ -77,8 +80,9 @@ class ProfileTable:
         return replace(self, overrides=(*self.overrides, layer)) if layer else self
 
 
-def _longest(name: str, prefixes: Mapping[str, object]) -> str | None:
-    return max((prefix for prefix in prefixes if name.startswith(prefix)), key=len, default=None)
+def _longest(names: tuple[str, ...], prefixes: Mapping[str, object]) -> str | None:
+    fitting = (prefix for prefix in prefixes for name in names if name.startswith(prefix))
+    return max(fitting, key=len, default=None)
 
 
 def _changed(profile: ModelProfile, changes: Mapping[str, Any]) -> ModelProfile:

@@ -10,10 +10,18 @@ from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.providers.addresses import address_of
+from nodellm_orm.providers.azure import AZURE
+from nodellm_orm.providers.bedrock import BEDROCK
+from nodellm_orm.providers.deepseek import DEEPSEEK
+from nodellm_orm.providers.gemini import GEMINI
 from nodellm_orm.providers.local.row import LOCAL
+from nodellm_orm.providers.mistral import MISTRAL
+from nodellm_orm.providers.ollama import OLLAMA
+from nodellm_orm.providers.openrouter import OPENROUTER
 from nodellm_orm.providers.profiles import TOLERANT, ProfileTable
 from nodellm_orm.providers.row import Dialect, KeyRule, ProviderRow
 from nodellm_orm.providers.rows import ANTHROPIC, DIALECTS, OPENAI, OPENAI_COMPATIBLE
+from nodellm_orm.providers.xai import XAI
 from nodellm_orm.transport import check_headers
 
 if TYPE_CHECKING:
@@ -22,7 +30,20 @@ if TYPE_CHECKING:
     from nodellm_orm.ports.wire import WireFormat
     from nodellm_orm.providers.profiles import ProfileOverrides
 
-_BUILT_IN: Final = (OPENAI, ANTHROPIC, OPENAI_COMPATIBLE, LOCAL)
+_BUILT_IN: Final = (
+    OPENAI,
+    ANTHROPIC,
+    OPENAI_COMPATIBLE,
+    GEMINI,
+    DEEPSEEK,
+    OPENROUTER,
+    MISTRAL,
+    XAI,
+    AZURE,
+    OLLAMA,
+    BEDROCK,
+    LOCAL,
+)
 _NAME: Final = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _BEARER: Final = "authorization"
 

@@ -58,6 +58,8 @@ class Inquiry:
     base_url: str | None = None
     model: str | None = None
     """The client's model, where it has one."""
+    api: str = ""
+    """Name of the wire format that is spoken there."""
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """Options of ``create_llm`` that the row names."""
 

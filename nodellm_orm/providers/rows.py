@@ -6,10 +6,16 @@ from types import MappingProxyType
 from typing import Final
 
 from nodellm_orm.providers.models_anthropic import ANTHROPIC_PROFILES
+from nodellm_orm.providers.models_bedrock import BEDROCK_PROFILES
+from nodellm_orm.providers.models_gemini import GEMINI_PROFILES
+from nodellm_orm.providers.models_ollama import OLLAMA_PROFILES
 from nodellm_orm.providers.models_openai import OPENAI_CHAT_PROFILES
 from nodellm_orm.providers.profiles import TOLERANT, ProfileTable
 from nodellm_orm.providers.row import Dialect, HeaderOption, KeyRule, ProviderRow
 from nodellm_orm.wire.anthropic import Anthropic
+from nodellm_orm.wire.bedrock import Bedrock
+from nodellm_orm.wire.gemini import Gemini
+from nodellm_orm.wire.ollama import Ollama
 from nodellm_orm.wire.openai_chat import OpenAIChat
 
 OPENAI: Final = ProviderRow(
@@ -47,6 +53,9 @@ DIALECTS: Final = MappingProxyType(
     {
         "openai_chat": Dialect(wire=OpenAIChat(), profiles=ProfileTable(otherwise=TOLERANT), alias="chat"),
         "anthropic": Dialect(wire=Anthropic(), profiles=ANTHROPIC_PROFILES, alias="messages"),
+        "gemini": Dialect(wire=Gemini(), profiles=GEMINI_PROFILES),
+        "ollama": Dialect(wire=Ollama(), profiles=OLLAMA_PROFILES),
+        "bedrock": Dialect(wire=Bedrock(), profiles=BEDROCK_PROFILES, alias="converse"),
     }
 )
 """What a provider that a user registers speaks, by the name of the wire format."""

@@ -26,6 +26,14 @@ from nodellm_orm.testing.answers import (
     sse_answer,
     text_answer,
 )
+from nodellm_orm.testing.bedrock import (
+    EVENT_STREAM,
+    bedrock_body,
+    bedrock_event,
+    bedrock_exception,
+    bedrock_stream,
+    event_frame,
+)
 from nodellm_orm.testing.bodies import (
     FakeCall,
     FakeThinking,
@@ -36,9 +44,12 @@ from nodellm_orm.testing.bodies import (
     openai_chat_stream,
     openai_error,
 )
+from nodellm_orm.testing.gemini import gemini_body, gemini_error, gemini_stream
 from nodellm_orm.testing.loopback import Handler, LoopbackServer, ReceivedRequest
+from nodellm_orm.testing.ollama import ollama_body, ollama_stream
 
 __all__ = [
+    "EVENT_STREAM",
     "LAST_CHUNK",
     "Answer",
     "Close",
@@ -57,14 +68,24 @@ __all__ = [
     "anthropic_body",
     "anthropic_error",
     "anthropic_stream",
+    "bedrock_body",
+    "bedrock_event",
+    "bedrock_exception",
+    "bedrock_stream",
     "body_answer",
     "cut",
     "endless_answer",
+    "event_frame",
     "frame",
+    "gemini_body",
+    "gemini_error",
+    "gemini_stream",
     "gzip_answer",
     "gzip_bomb_answer",
     "head",
     "json_answer",
+    "ollama_body",
+    "ollama_stream",
     "openai_chat_body",
     "openai_chat_stream",
     "openai_error",

@@ -27,6 +27,7 @@ from nodellm_orm.errors import (
 )
 from nodellm_orm.wire.hints import retry_after_of, should_retry
 from nodellm_orm.wire.notices import error_members, redacted, shown
+from nodellm_orm.wire.ratelimits import headers_in, rate_limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -85,6 +86,17 @@ _WORDS: Final[Mapping[type[ProviderError], frozenset[str]]] = MappingProxyType(
 )
 """Providers' words in the order in which they decide: DeepSeek's 401 calls itself an invalid request as well."""
 
+_WHATEVER_THE_STATUS: Final[Mapping[type[ProviderError], frozenset[str]]] = MappingProxyType(
+    {
+        AuthenticationError: _words(
+            "unrecognized_client_exception invalid_signature_exception signature_does_not_match incomplete_signature "
+            "expired_token_exception expired_token invalid_client_token_id missing_authentication_token_exception"
+        ),
+        OverloadedError: _words("model_not_ready_exception"),
+    }
+)
+"""AWS refuses keys with 400 and 403, and says with 429 that a model is still being loaded."""
+
 _STATUSES: Final[Mapping[int, type[ProviderError]]] = MappingProxyType(
     {
         401: AuthenticationError,
@@ -92,6 +104,7 @@ _STATUSES: Final[Mapping[int, type[ProviderError]]] = MappingProxyType(
         403: PermissionDeniedError,
         404: ModelNotFoundError,
         408: ProviderTimeoutError,
+        424: ServerError,  # what the request depends on failed: a model behind Bedrock, a server behind a tool
         429: RateLimitError,
         503: OverloadedError,
         529: OverloadedError,
@@ -106,13 +119,14 @@ _QUOTA: Final = _words(
 """The numbers are Z.ai's."""
 _QUOTA_SAID: Final = re.compile(
     r"credit balance is too low|insufficient (?:account )?(?:balance|credits?|funds)|billing hard limit"
-    r"|exceeded your current quota(?!.*retry in)|run out of credits|spending limit",
+    r"|exceeded your current quota(?!.*retry in)|run out of credits|spending limit|too many tokens per day",
     re.IGNORECASE | re.DOTALL,
 )
 _CONTEXT: Final = _words(
     "context_length_exceeded exceed_context_size_error model_context_window_exceeded token_limit_exceeded "
-    "context_window_exceeded"
+    "context_window_exceeded 3051"
 )
+"""The number is Mistral's."""
 _CONTEXT_SAID: Final = re.compile(
     r"maximum context length|reduce the length of|context[ _]window|context size|context limit|context length"
     r"|prompt is too long|prompt too long|input token count|input tokens exceeded|input is too long|too many tokens"
@@ -125,7 +139,7 @@ _FILTER: Final = _words(
 )
 _FILTER_SAID: Final = re.compile(
     r"content[ _]management policy|content[ _]filter|content[ _]policy|safety system|usage policy|\bflagged\b"
-    r"|requires moderation",
+    r"|usage guidelines|requires moderation",
     re.IGNORECASE,
 )
 _RATE_SAID: Final = re.compile(r"rate[ _-]?limit|too many requests", re.IGNORECASE)
@@ -192,7 +206,7 @@ def failure_of(
     if wished and cls is QuotaExceededError:
         wished = None  # some providers put every 429 down as worth another try; an empty account is not
     hide_words = cls in {AuthenticationError, PermissionDeniedError}
-    return cls(
+    error = cls(
         _explained(cls, stated, redacted(message, hide_words=hide_words)),
         status=status,
         request_id=request_id,
@@ -200,11 +214,17 @@ def failure_of(
         body=None if body is None else shown(redacted(_text(body), hide_words=hide_words), _BODY_CHARS),
         retryable=wished,
     )
+    if isinstance(error, RateLimitError):
+        error.rate_limits = rate_limits_of({**headers_in(body), **headers})
+    return error
 
 
 def _class_of(status: int | None, words: Collection[str], message: str) -> type[ProviderError]:
     if _is_quota(status, words, message):
         return QuotaExceededError
+    decided = next((cls for cls, known in _WHATEVER_THE_STATUS.items() if not known.isdisjoint(words)), None)
+    if decided is not None:
+        return decided
     if status is None or status in _REQUEST_STATUSES:
         if not _CONTEXT.isdisjoint(words) or _CONTEXT_SAID.search(message):
             return ContextWindowError

@@ -34,7 +34,7 @@ def retry_after_of(headers: Mapping[str, str]) -> float | None:
     seconds = _number(after)
     if seconds is not None or _NUMBER.fullmatch(after):
         return seconds
-    until, now = _date(after), _date(lowered.get("date", ""))
+    until, now = date_of(after), date_of(lowered.get("date", ""))
     wait = (until - now).total_seconds() if until is not None and now is not None else 0.0
     return wait if wait > 0 else None
 
@@ -55,7 +55,12 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
-def _date(text: str) -> datetime | None:
+def date_of(text: str) -> datetime | None:
+    """The moment that an HTTP date stands for; ``None`` for anything else.
+
+    Args:
+        text: the value of a header.
+    """
     try:
         moment = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):

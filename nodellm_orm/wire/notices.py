@@ -114,7 +114,19 @@ def _message(value: JsonObject, depth: int) -> str:
         message = f"{'.'.join(map(str, place))}: {message}"
     # OpenRouter's own words are always the same; what the model's host said stands beside them.
     raw = _detail(value, "metadata", "raw")
-    return f"{message}: {raw}" if raw else message
+    message = f"{message}: {raw}" if raw else message
+    filtered = ", ".join(_filtered(value))
+    return f"{message} (filtered: {filtered})" if filtered else message
+
+
+def _filtered(value: JsonObject) -> list[str]:
+    """What Azure's content filter found, by category."""
+    inner, several = value.get("innererror"), value.get("content_filters")
+    listed = [item for item in several if isinstance(item, dict)] if isinstance(several, list) else []
+    found = [item.get("content_filter_results") for item in listed]
+    found += [inner.get("content_filter_result")] if isinstance(inner, dict) else []
+    verdicts = (verdict for results in found if isinstance(results, dict) for verdict in results.items())
+    return [name for name, verdict in verdicts if isinstance(verdict, dict) and verdict.get("filtered") is True]
 
 
 def _kind(value: JsonObject) -> str | None:

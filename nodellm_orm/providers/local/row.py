@@ -12,7 +12,7 @@ from nodellm_orm.providers.local.transport import ENDPOINT, LocalTransport
 from nodellm_orm.providers.local.weights import Weights
 from nodellm_orm.providers.profiles import ProfileTable
 from nodellm_orm.providers.row import Dialect, Place, ProviderRow
-from nodellm_orm.wire.openai_chat import OpenAIChat
+from nodellm_orm.wire.openai_chat import UnlistedChat
 
 if TYPE_CHECKING:
     from nodellm_orm.providers.endpoint import Endpoint
@@ -75,7 +75,7 @@ def _count(inquiry: Inquiry, name: str) -> int | None:
 
 LOCAL: Final = ProviderRow(
     name="local",
-    dialects=(Dialect(wire=OpenAIChat(), profiles=ProfileTable(otherwise=_PROFILE), alias="chat"),),
+    dialects=(Dialect(wire=UnlistedChat(), profiles=ProfileTable(otherwise=_PROFILE), alias="chat"),),
     key_required=False,
     options=frozenset({"threads", "context_window"}),
     locate=locate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodellm_orm.wire.anthropic.models import count_request, counted, list_request, listed
 from nodellm_orm.wire.anthropic.parse import failure, parse, request_id
 from nodellm_orm.wire.anthropic.render import dropped, render
 from nodellm_orm.wire.anthropic.stream import AnthropicStream
@@ -11,6 +12,7 @@ from nodellm_orm.wire.anthropic.stream import AnthropicStream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nodellm_orm.domain.catalogue import ListedModel
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.errors import ProviderError
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Anthropic:
-    """The wire format of Claude, and of the servers that speak its protocol; see `ports.wire.WireFormat`."""
+    """The wire format of Claude, and of the servers that speak its protocol; see `ports.wire`."""
 
     name = "anthropic"
 
@@ -47,3 +49,19 @@ class Anthropic:
     def request_id(self, headers: Mapping[str, str]) -> str | None:
         """See `WireFormat.request_id`."""
         return request_id(headers)
+
+    def count_request(self, request: ModelRequest) -> WireRequest:
+        """See `TokenCounter.count_request`."""
+        return count_request(request)
+
+    def counted(self, body: bytes) -> int:
+        """See `TokenCounter.counted`."""
+        return counted(body)
+
+    def list_request(self, after: str | None = None) -> WireRequest:
+        """See `ModelLister.list_request`."""
+        return list_request(after)
+
+    def listed(self, body: bytes) -> tuple[tuple[ListedModel, ...], str | None]:
+        """See `ModelLister.listed`."""
+        return listed(body)

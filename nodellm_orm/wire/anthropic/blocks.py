@@ -17,32 +17,36 @@ from nodellm_orm.domain.parts import (
     ToolCallPart,
     ToolResultPart,
 )
+from nodellm_orm.wire.anthropic.files import file_block
 from nodellm_orm.wire.anthropic.values import object_of, text_of
 from nodellm_orm.wire.media import absent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from nodellm_orm.domain.jsontext import JsonText
-    from nodellm_orm.domain.messages import Message, Origin
+    from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.parts import Part
-    from nodellm_orm.ports.wire import RenderCache
+    from nodellm_orm.ports.wire import ModelRequest, RenderCache
 
 RESULT: Final = '{"type":"tool_result",'
 """How the text of every result begins, and of no other block of a user's message."""
 _LEGAL_ID: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ILLEGAL: Final = re.compile(r"[^a-zA-Z0-9_-]")
 _NAME_CHARS: Final = 128
+_GIVEN: Final = frozenset({"search_result", "container_upload", "document", "image"})
+"""Blocks that a user may give as they stand."""
 _SILENT_FAILURE: Final = "The tool failed without saying why."
 _SILENT_USER: Final = "(This message is empty.)"
 
 
-def needs_thinking_first(messages: Sequence[Message], target: Origin) -> bool:
+def needs_thinking_first(request: ModelRequest) -> bool:
     """Whether the model is asked to go on with a turn of its own that, as sent, does not begin with its thinking.
 
     With a thinking budget the API refuses to go on with such a turn (one that was forced to call a tool, or that
     another model began).
     """
+    messages = request.messages
     since = list(takewhile(lambda message: message.role != "assistant", reversed(messages)))
     goes_on = len(since) < len(messages) and (not since or any(message.tool_results for message in since))
     if not goes_on:
@@ -50,7 +54,7 @@ def needs_thinking_first(messages: Sequence[Message], target: Origin) -> bool:
     turn = list(
         takewhile(lambda message: message.role == "assistant", reversed(messages[: len(messages) - len(since)]))
     )
-    parts = (part for message in reversed(turn) for part, _ in _blocks(message, target))
+    parts = (part for message in reversed(turn) for part, _ in _blocks(message, request))
     return not isinstance(next(parts, None), ThinkingPart)
 
 
@@ -66,32 +70,33 @@ def tool_use_id(call_id: str) -> str:
     return f"{_ILLEGAL.sub('_', call_id)[:40]}_{mark}"
 
 
-def fragments(message: Message, target: Origin, cache: RenderCache | None) -> tuple[JsonText, ...]:
+def fragments(message: Message, request: ModelRequest, cache: RenderCache | None) -> tuple[JsonText, ...]:
     """The content blocks of a message, as text; nothing where nothing in it can be sent.
 
     Args:
         message: any message; a user's always gives a block, so that it is answered.
-        target: where it is sent; decides which opaque state goes along.
-        cache: blocks of messages rendered before.
+        request: what it is sent with: target and profile decide what goes along.
+        cache: blocks of messages rendered before, for this target.
+
+    Raises:
+        AttachmentError: the bytes of a file are not here.
     """
     if cache is None:
-        return tuple(fragment for _, fragment in _blocks(message, target))
+        return tuple(fragment for _, fragment in _blocks(message, request))
     known = cache.get(id(message))
     if known is None:
-        known = cache[id(message)] = (message, tuple(fragment for _, fragment in _blocks(message, target)))
+        known = cache[id(message)] = (message, tuple(fragment for _, fragment in _blocks(message, request)))
     return known[1]
 
 
-def _blocks(message: Message, target: Origin) -> list[tuple[Part, JsonText]]:
+def _blocks(message: Message, request: ModelRequest) -> list[tuple[Part, JsonText]]:
     """The parts that are sent, in order, each with its block; they depend on this message alone."""
-    at_home = message.origin is not None and message.origin.shares_state_with(target)
+    at_home = message.origin is not None and message.origin.shares_state_with(request.target)
     parts: Iterable[Part] = message.parts
     if message.status == "partial":
         at_home = False
         parts = [part for part in parts if isinstance(part, TextPart)]
-    rendered = [
-        (part, _block(part, at_home=at_home, system=message.role == "system")) for part in _without_blanks(parts)
-    ]
+    rendered = [(part, _block(part, message, request, at_home=at_home)) for part in _without_blanks(parts)]
     sent = [(part, dumps(block)) for part, block in rendered if block is not None]
     while sent and isinstance(sent[-1][0], ThinkingPart):
         # An answer cut off while it thought; the API takes no message that ends in thinking.
@@ -120,10 +125,10 @@ def _without_blanks(parts: Iterable[Part]) -> list[Part]:
     return kept
 
 
-def _block(part: Part, *, at_home: bool, system: bool) -> object | None:
+def _block(part: Part, message: Message, request: ModelRequest, *, at_home: bool) -> object | None:
     match part:
         case TextPart():
-            text = f"<system>\n{part.text}\n</system>" if system else part.text
+            text = f"<system>\n{part.text}\n</system>" if message.role == "system" else part.text
             return Pairs([("type", "text"), ("text", text), *_extra(part.extra if at_home else None)])
         case RefusalPart():
             return {"type": "text", "text": part.text}
@@ -139,10 +144,13 @@ def _block(part: Part, *, at_home: bool, system: bool) -> object | None:
             return Pairs([*head, *_extra(part.extra if at_home else None)])
         case ToolResultPart():
             return _result(part)
-        case MediaPart():
+        case MediaPart() if message.role == "assistant":
             return {"type": "text", "text": absent(part)}
+        case MediaPart():
+            return file_block(part, request.profile)
         case OpaquePart():
-            return RawJson(part.payload) if at_home and _is_block(part.payload) else None
+            goes = at_home if message.role == "assistant" else _kind(part.payload) in _GIVEN
+            return RawJson(part.payload) if goes and _kind(part.payload) is not None else None
         case _:
             assert_never(part)
 
@@ -151,7 +159,7 @@ def _thinking(part: ThinkingPart) -> object | None:
     if not (part.signature or part.redacted):
         return None  # interrupted before it was signed: nobody can prove that it is the model's own
     if part.opaque is not None:
-        return RawJson(part.opaque) if _is_block(part.opaque) else None
+        return RawJson(part.opaque) if _kind(part.opaque) is not None else None
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
@@ -181,7 +189,6 @@ def _extra(text: JsonText | None) -> list[tuple[str, object]]:
     return list(members) if isinstance(members, Pairs) else []
 
 
-def _is_block(payload: JsonText) -> bool:
-    """Whether it is a content block of this API, not something another version of the library stored."""
-    block = object_of(loads_verbatim(payload)) or {}
-    return text_of(block.get("type")) is not None
+def _kind(payload: JsonText) -> str | None:
+    """Type of a content block; ``None`` for what is none, such as an answer's record or a later version's part."""
+    return text_of((object_of(loads_verbatim(payload)) or {}).get("type"))

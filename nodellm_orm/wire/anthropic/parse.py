@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.accumulator import Accumulator
 from nodellm_orm.domain.jsontext import JsonTextError, loads_verbatim
-from nodellm_orm.errors import ProtocolError
+from nodellm_orm.errors import ProtocolError, ProviderConnectionError
 from nodellm_orm.wire.anthropic.reader import MessageReader
 from nodellm_orm.wire.anthropic.values import object_of, text_of
 from nodellm_orm.wire.failures import error_members, failure_of
+from nodellm_orm.wire.framing import is_cut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 _ID_HEADERS: Final = ("request-id", "x-request-id")
 _ADVICE: Final = "check base_url and any proxy in between"
+_CUT: Final = "the answer was cut off on its way: its JSON has no end; ask again"
 
 
 def parse(body: bytes) -> Completion:
@@ -28,6 +30,7 @@ def parse(body: bytes) -> Completion:
         body: the body, decompressed.
 
     Raises:
+        ProviderConnectionError: when it has been cut off.
         ProtocolError: when it is not a message.
         ProviderError: when it is an error after all; its class is what the error's type stands for.
     """
@@ -42,7 +45,10 @@ def parse(body: bytes) -> Completion:
         for event in MessageReader().message(message):
             folded.add(event)
     except JsonTextError as error:
-        msg = f"the answer cannot be read as JSON ({error}); {_ADVICE}"
+        if is_cut(body):
+            raise ProviderConnectionError(_CUT) from error
+        shape = "is an HTML page" if body.lstrip().startswith(b"<") else f"cannot be read as JSON ({error})"
+        msg = f"the answer {shape}; {_ADVICE}"
         raise ProtocolError(msg) from error
     return folded.completion()
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from nodellm_orm.domain.events import Finished, PartReceived, RefusalDelta, ResponseStarted, UsageReported
 from nodellm_orm.domain.messages import FinishReason
+from nodellm_orm.domain.parts import RefusalPart
 from nodellm_orm.errors import ProtocolError
+from nodellm_orm.wire.anthropic.beside import said_beside
 from nodellm_orm.wire.anthropic.incoming import ToolUse, block_of
 from nodellm_orm.wire.anthropic.usage import reason_of, usage_of
 from nodellm_orm.wire.anthropic.values import count_of, object_of, text_of
@@ -118,12 +120,22 @@ class MessageReader:
         if reason is FinishReason.LENGTH and isinstance(self._last, ToolUse):
             # Where the limit met a call, its input may be half of what was meant even if it is sound JSON.
             yield PartReceived(index=self._last.key, part=replace(self._last.part(), truncated=True))
-        details = object_of(members.get("stop_details")) or {}
-        explanation = text_of(details.get("explanation"))
-        if reason is FinishReason.CONTENT_FILTER and explanation is not None:
-            yield RefusalDelta(index=self._begun, text=explanation)
-            self._begun += 1
+        if reason is FinishReason.CONTENT_FILTER:
+            yield from self._refused(object_of(members.get("stop_details")) or {})
+        beside = said_beside(members, self._usage)
+        if beside is not None:
+            yield PartReceived(index=self._begun, part=beside)
         yield Finished(reason=reason, raw=raw)
+
+    def _refused(self, details: Mapping[str, object]) -> Iterator[Event]:
+        explanation, category = text_of(details.get("explanation")), text_of(details.get("category"))
+        if explanation is None and category is None:
+            return
+        words = explanation or f"(refused: {category})"
+        yield RefusalDelta(index=self._begun, text=words)
+        if category is not None:
+            yield PartReceived(index=self._begun, part=RefusalPart(text=words, category=category))
+        self._begun += 1
 
 
 def _index(event: Mapping[str, object]) -> int:

@@ -62,7 +62,7 @@ def plan_thinking(request: ModelRequest, *, forced: bool) -> ThinkingPlan:
             named = config.effort is not None or config.budget is not None
             return ThinkingPlan(max_tokens=room, thinking=thinking, effort=effort if named else None, thinks=True)
         case "budget":
-            if forced or needs_thinking_first(request.messages, request.target):
+            if forced or needs_thinking_first(request):
                 return ThinkingPlan(max_tokens=room, dropped=True)
             return _budget(config, profile, asked=request.settings.max_tokens, room=room)
         case _:

@@ -20,25 +20,27 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from nodellm_orm.domain.jsontext import JsonText
-    from nodellm_orm.domain.messages import Message, Origin
+    from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.parts import Part, ToolResultPart
-    from nodellm_orm.ports.wire import RenderCache
+    from nodellm_orm.ports.wire import ModelRequest, RenderCache
 
 _NO_BEGINNING: Final = "(The conversation goes on from here.)"
 _NOT_RUN: Final = "This call was not run: the conversation went on without it."
 
 
-def turns(messages: Sequence[Message], target: Origin, cache: RenderCache | None) -> list[dict[str, object]]:
+def turns(request: ModelRequest, cache: RenderCache | None) -> list[dict[str, object]]:
     """The ``messages`` member.
 
     Args:
-        messages: the conversation.
-        target: where it is sent; decides which opaque state goes along.
-        cache: blocks of messages rendered before.
+        request: what is to be sent.
+        cache: blocks of messages rendered before, for this target.
+
+    Raises:
+        AttachmentError: the bytes of a file are not here.
     """
     rendered: list[dict[str, object]] = []
     open_calls: list[str] = []
-    for role, group in groupby(_spoken(messages, target, cache), key=lambda item: _wire_role(item[0])):
+    for role, group in groupby(_spoken(request, cache), key=lambda item: _wire_role(item[0])):
         run = list(group)
         if role == "assistant":
             if not rendered:
@@ -58,16 +60,14 @@ def turns(messages: Sequence[Message], target: Origin, cache: RenderCache | None
     return rendered
 
 
-def _spoken(
-    messages: Sequence[Message], target: Origin, cache: RenderCache | None
-) -> Iterator[tuple[Message, tuple[JsonText, ...]]]:
-    dropped = _abandoned(messages)
-    for message in messages:
+def _spoken(request: ModelRequest, cache: RenderCache | None) -> Iterator[tuple[Message, tuple[JsonText, ...]]]:
+    dropped = _abandoned(request.messages)
+    for message in request.messages:
         if any(part in dropped for part in message.parts):
             kept = tuple(part for part in message.parts if part not in dropped)
-            blocks = fragments(replace(message, parts=kept), target, None)
+            blocks = fragments(replace(message, parts=kept), request, None)
         else:
-            blocks = fragments(message, target, cache)
+            blocks = fragments(message, request, cache)
         if blocks:
             yield message, blocks
 

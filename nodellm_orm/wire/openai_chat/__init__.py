@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodellm_orm.wire.openai_chat.models import list_request, listed
 from nodellm_orm.wire.openai_chat.parse import failure, parse, request_id
 from nodellm_orm.wire.openai_chat.render import dropped, render
 from nodellm_orm.wire.openai_chat.stream import ChatStream
@@ -11,6 +12,7 @@ from nodellm_orm.wire.openai_chat.stream import ChatStream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nodellm_orm.domain.catalogue import ListedModel
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.errors import ProviderError
@@ -18,8 +20,8 @@ if TYPE_CHECKING:
     from nodellm_orm.ports.wire import ModelRequest, RenderCache, StreamParser
 
 
-class OpenAIChat:
-    """The wire format of Chat Completions; see `ports.wire.WireFormat`."""
+class UnlistedChat:
+    """The wire format of Chat Completions, for a server that has no list of models; see `ports.wire.WireFormat`."""
 
     name = "openai_chat"
 
@@ -46,3 +48,15 @@ class OpenAIChat:
     def request_id(self, headers: Mapping[str, str]) -> str | None:
         """See `WireFormat.request_id`."""
         return request_id(headers)
+
+
+class OpenAIChat(UnlistedChat):
+    """The wire format of Chat Completions; see `ports.wire.WireFormat` and `ports.wire.ModelLister`."""
+
+    def list_request(self, after: str | None = None) -> WireRequest:  # noqa: ARG002 — part of the protocol
+        """See `ModelLister.list_request`."""
+        return list_request()
+
+    def listed(self, body: bytes) -> tuple[tuple[ListedModel, ...], str | None]:
+        """See `ModelLister.listed`."""
+        return listed(body), None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.events import PartReceived, ToolCallDelta
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, loads
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText
 
 _KNOWN = frozenset({"id", "type", "index", "function", "name", "arguments"})
-_NOTHING = "null"
-"""What some models write for a call without arguments."""
+_NOTHING: Final = "null"
+"""What some models write for a call without arguments, and Mistral now and then for its id."""
 
 
 @dataclass(slots=True, eq=False)
@@ -73,12 +73,13 @@ class CallReader:
     def close(self) -> Iterator[Event]:
         """The message has ended."""
         for call in self._calls:
-            if call.arguments.strip() == _NOTHING:
+            meant = _meant(call.arguments)
+            if meant is not None:
                 part = ToolCallPart(
                     call_id=call.wire_id,
                     wire_id=call.wire_id or None,
                     name=call.name,
-                    arguments="{}",
+                    arguments=meant,
                     extra=call.extra_text,
                 )
                 yield PartReceived(index=call.key, part=part)
@@ -90,7 +91,7 @@ class CallReader:
 
     def _called(self, members: dict[str, object], touched: list[_Call]) -> _Call:
         """The call that a fragment belongs to."""
-        index, wire_id, name = count_of(members.get("index")), text_of(members.get("id")), _name(members)
+        index, wire_id, name = count_of(members.get("index")), _id(members), _name(members)
         if index is not None:
             call = self._by_index.get(index)
         else:
@@ -103,7 +104,7 @@ class CallReader:
         return call
 
     def _extended(self, call: _Call, members: dict[str, object]) -> ToolCallDelta:
-        call.wire_id = call.wire_id or text_of(members.get("id"))
+        call.wire_id = call.wire_id or _id(members)
         call.name = _name(members) or call.name
         arguments = _arguments(members)
         if arguments:
@@ -133,6 +134,11 @@ def _function(members: dict[str, object]) -> dict[str, object]:
     return object_of(members.get("function")) or members
 
 
+def _id(members: dict[str, object]) -> str:
+    wire_id = text_of(members.get("id"))
+    return "" if wire_id == _NOTHING else wire_id
+
+
 def _name(members: dict[str, object]) -> str:
     return text_of(_function(members).get("name"))
 
@@ -140,3 +146,17 @@ def _name(members: dict[str, object]) -> str:
 def _arguments(members: dict[str, object]) -> str:
     arguments = _function(members).get("arguments")
     return dumps(arguments) if isinstance(arguments, Pairs) else text_of(arguments)
+
+
+def _meant(arguments: str) -> JsonText | None:
+    """What is meant by arguments that are no object, where that is beyond doubt: none at all, or one written twice."""
+    text = arguments.strip()
+    if text == _NOTHING:
+        return "{}"
+    if not text.startswith('"'):
+        return None
+    try:
+        inner = loads(text)
+        return inner if isinstance(inner, str) and isinstance(loads(inner), dict) else None
+    except JsonTextError:
+        return None

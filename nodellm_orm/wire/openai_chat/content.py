@@ -8,14 +8,14 @@ from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, Thi
 from nodellm_orm.domain.jsontext import Pairs, dumps
 from nodellm_orm.domain.parts import OpaquePart, ThinkingPart
 from nodellm_orm.wire.openai_chat.growth import Growing
-from nodellm_orm.wire.openai_chat.tags import TagSplitter
+from nodellm_orm.wire.tags import TagSplitter
 from nodellm_orm.wire.values import list_of, object_of, says_nothing, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from nodellm_orm.domain.events import Event
-    from nodellm_orm.wire.openai_chat.tags import Split
+    from nodellm_orm.wire.tags import Split
 
 CONTENT_FIELD: Final = "content"
 """Marks thinking that is an item of the content (Mistral); it goes back as one."""

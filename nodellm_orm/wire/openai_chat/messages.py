@@ -6,25 +6,32 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.domain.jsontext import Pairs, RawJson, dumps, loads, loads_verbatim
 from nodellm_orm.domain.parts import (
+    MediaPart,
     OpaquePart,
     RefusalPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
 )
+from nodellm_orm.wire.media import absent
+from nodellm_orm.wire.openai_chat.call_ids import wire_call_id
 from nodellm_orm.wire.openai_chat.content import CONTENT_FIELD
+from nodellm_orm.wire.openai_chat.files import file_item
 from nodellm_orm.wire.openai_chat.reasoning import DETAILS_FIELD, TEXT_FIELDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from nodellm_orm.domain.jsontext import JsonText
-    from nodellm_orm.domain.messages import Message
-    from nodellm_orm.domain.parts import Part
+    from nodellm_orm.domain.messages import Message, Role
+    from nodellm_orm.domain.parts import Part, ToolResultPart
+    from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
 
 _REPLAYED: Final = frozenset({"annotations", "extra_content", "thought_signature"})
 """Members of a message beyond its text that servers take back; they refuse, or cannot use, the rest."""
+_NOD: Final = dumps({"role": "assistant", "content": "OK."})
+"""Stands between a tool's words and a user's where the server insists on it."""
 
 
 def wire_messages(request: ModelRequest, cache: RenderCache | None) -> list[RawJson]:
@@ -35,7 +42,18 @@ def wire_messages(request: ModelRequest, cache: RenderCache | None) -> list[RawJ
         cache: messages rendered before, for this target.
     """
     ordered = _in_call_order(request.messages)
-    return [RawJson(text) for message in ordered for text in _rendered(message, request, cache)]
+    told = ((message.role, text) for message in ordered for text in _rendered(message, request, cache))
+    return [RawJson(text) for text in _with_nods(told, request.profile)]
+
+
+def _with_nods(told: Iterable[tuple[Role, JsonText]], profile: ModelProfile) -> Iterator[JsonText]:
+    """Each message, and before some of them one that the server wants there; none ever changes what follows it."""
+    after_tool = False
+    for role, text in told:
+        if after_tool and role in {"user", "system"} and not profile.user_after_tool:
+            yield _NOD
+        after_tool = role == "tool"
+        yield text
 
 
 def _in_call_order(messages: Sequence[Message]) -> Iterator[Message]:
@@ -76,17 +94,14 @@ def _rendered(message: Message, request: ModelRequest, cache: RenderCache | None
 def _fresh(message: Message, request: ModelRequest) -> tuple[JsonText, ...]:
     match message.role:
         case "tool":
-            return tuple(
-                dumps({"role": "tool", "tool_call_id": result.call_id, "content": result.content})
-                for result in message.tool_results
-            )
+            return tuple(dumps(_result(result, request.profile)) for result in message.tool_results)
         case "assistant":
             members = _assistant(message, request)
             return (dumps(members),) if members else ()
         case "system":
-            return (dumps({"role": request.profile.system_role, "content": _text(message.parts)}),)
+            return (dumps(_system(message, request.profile)),)
         case "user":
-            return (dumps({"role": "user", "content": _text(message.parts)}),)
+            return (dumps({"role": "user", "content": _given(message.parts, request.profile)}),)
         case _:
             assert_never(message.role)
 
@@ -98,6 +113,34 @@ def _text(parts: Sequence[Part]) -> str | list[dict[str, str]]:
     return "".join(texts)
 
 
+def _given(parts: Sequence[Part], profile: ModelProfile) -> str | list[dict[str, str]] | list[dict[str, object]]:
+    """What a user says: texts alone as above, texts and files in their order."""
+    if not any(isinstance(part, MediaPart) for part in parts):
+        return _text(parts)
+    items: list[dict[str, object]] = []
+    for part in parts:
+        match part:
+            case TextPart(text=text) if text:
+                items.append({"type": "text", "text": text})
+            case MediaPart():
+                items.append(file_item(part, profile))
+            case _:
+                pass
+    return items
+
+
+def _system(message: Message, profile: ModelProfile) -> dict[str, object]:
+    if profile.one_system_message:
+        return {"role": "user", "content": f"<system>\n{message.content}\n</system>"}
+    return {"role": profile.system_role, "content": _text(message.parts)}
+
+
+def _result(result: ToolResultPart, profile: ModelProfile) -> dict[str, object]:
+    members = {"role": "tool", "tool_call_id": wire_call_id(result.call_id, profile.call_id_length)}
+    name = {"name": result.name} if profile.named_results and result.name else {}
+    return {**members, **name, "content": result.content}
+
+
 def _assistant(message: Message, request: ModelRequest) -> dict[str, object] | None:
     """The members of an assistant message; ``None`` where there is nothing that could be sent."""
     partial = message.status == "partial"
@@ -106,7 +149,8 @@ def _assistant(message: Message, request: ModelRequest) -> dict[str, object] | N
     thinks = at_home and request.profile.thinking_replay == "field"
     content = _content(parts, at_home=at_home, thinks=thinks)
     refusal = "".join(part.text for part in parts if isinstance(part, RefusalPart)) if at_home else ""
-    calls = [_call(part, at_home=at_home) for part in parts if isinstance(part, ToolCallPart)]
+    length = request.profile.call_id_length
+    calls = [_call(part, length, at_home=at_home) for part in parts if isinstance(part, ToolCallPart)]
     if not (content or refusal or calls):
         return None
     members: dict[str, object] = {"role": "assistant", "content": content or None}
@@ -114,6 +158,9 @@ def _assistant(message: Message, request: ModelRequest) -> dict[str, object] | N
         members["refusal"] = refusal
     if thinks:
         members |= _thinking(parts)
+    required = request.profile.required_thinking
+    if calls and required is not None and not members.keys() & {*TEXT_FIELDS, DETAILS_FIELD}:
+        members[required] = ""
     if calls:
         members["tool_calls"] = calls
     if at_home:
@@ -131,6 +178,9 @@ def _content(parts: Sequence[Part], *, at_home: bool, thinks: bool) -> str | lis
                 items.append({"type": "text", "text": text})
             case RefusalPart(text=text) if not at_home:
                 items.append({"type": "text", "text": text})
+            case MediaPart():
+                # A model's own image has no place in its message.
+                items.append({"type": "text", "text": absent(part)})
             case ThinkingPart(field=field, opaque=opaque) if thinks and field == CONTENT_FIELD and opaque is not None:
                 items.append(RawJson(opaque))
                 plain = False
@@ -163,11 +213,11 @@ def _thinking(parts: Sequence[Part]) -> dict[str, object]:
     return members
 
 
-def _call(part: ToolCallPart, *, at_home: bool) -> Pairs:
+def _call(part: ToolCallPart, length: int | None, *, at_home: bool) -> Pairs:
     function = {"name": part.name, "arguments": part.arguments}
     extra = loads_verbatim(part.extra) if at_home and part.extra is not None else None
     beyond = extra if isinstance(extra, Pairs) else ()
-    return Pairs([("id", part.call_id), ("type", "function"), ("function", function), *beyond])
+    return Pairs([("id", wire_call_id(part.call_id, length)), ("type", "function"), ("function", function), *beyond])
 
 
 def _extra(parts: Sequence[Part]) -> dict[str, object]:

@@ -13,6 +13,7 @@ from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.wire.openai_chat.calls import CallReader
 from nodellm_orm.wire.openai_chat.content import REFUSAL_KEY, ContentReader
 from nodellm_orm.wire.openai_chat.growth import Growing
+from nodellm_orm.wire.openai_chat.pictures import PICTURES_FIELD, pictures
 from nodellm_orm.wire.openai_chat.reasoning import DETAILS_FIELD, TEXT_FIELDS, ReasoningReader
 from nodellm_orm.wire.openai_chat.usage import usage_of
 from nodellm_orm.wire.values import count_of, list_of, object_of, says_nothing, text_of
@@ -42,8 +43,10 @@ _REASONS: Final = {
     "network_error": FinishReason.ERROR,
 }
 _READ: Final = frozenset(
-    {"role", "name", "content", "refusal", "tool_calls", "function_call", DETAILS_FIELD, *TEXT_FIELDS}
+    {"role", "name", "content", "refusal", "tool_calls", "function_call", PICTURES_FIELD, DETAILS_FIELD, *TEXT_FIELDS}
 )
+_SOURCES: Final = ("citations", "search_results")
+"""Members beside the choices that say where the text comes from (xAI, Perplexity), each time all of them."""
 
 
 class AnswerReader:
@@ -59,6 +62,7 @@ class AnswerReader:
         self._reasoning = ReasoningReader()
         self._calls = CallReader()
         self._extra: dict[str, Growing] = {}
+        self._sources: dict[str, object] = {}
         self._started = ResponseStarted()
         self._answered = False
         self.begun = False
@@ -83,6 +87,7 @@ class AnswerReader:
         if choice is not None:
             self.begun = True
             yield from self._choice(choice, whole=whole)
+        self._sources |= {name: members[name] for name in _SOURCES if not says_nothing(members.get(name))}
         usage = usage_of(members.get("usage"))
         if usage is not None:
             yield UsageReported(usage=usage)
@@ -92,8 +97,8 @@ class AnswerReader:
         yield from self._content.close()
         yield from self._reasoning.close()
         yield from self._calls.close()
-        if self._extra:
-            extra = Pairs((name, grown.result()) for name, grown in self._extra.items())
+        extra = {name: grown.result() for name, grown in self._extra.items()} | self._sources
+        if extra:
             yield TextDelta(index=self._content.text_key, extra=dumps(extra))
         if self.finish is None:
             yield Finished(reason=FinishReason.STOP if self._answered else FinishReason.UNKNOWN)
@@ -123,8 +128,11 @@ class AnswerReader:
         if not calls and isinstance(message.get("function_call"), Pairs):
             calls = [message["function_call"]]
         yield from self._calls.read(calls, whole=whole)
-        for name, value in message.items():
-            if name not in _READ and not says_nothing(value):
+        unread: list[object] = []
+        yield from pictures(list_of(message.get(PICTURES_FIELD)), unread)
+        beyond = {name: value for name, value in message.items() if name not in _READ}
+        for name, value in {**beyond, PICTURES_FIELD: unread}.items():
+            if not says_nothing(value):
                 self._extra.setdefault(name, Growing()).grow(value)
 
 

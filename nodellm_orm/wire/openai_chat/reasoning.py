@@ -24,7 +24,8 @@ class ReasoningReader:
 
     def __init__(self) -> None:
         """Begin with nothing received."""
-        self._details: dict[object, Growing] = {}
+        self._details: list[Growing] = []
+        self._open: dict[object, tuple[Growing, str]] = {}
         self._verbatim: list[object] = []
 
     def read(self, message: Mapping[str, object], *, whole: bool) -> Iterator[ThinkingDelta]:
@@ -51,7 +52,7 @@ class ReasoningReader:
 
     def close(self) -> Iterator[ThinkingDelta]:
         """The message has ended: its structured thinking is whole."""
-        details = self._verbatim or [detail.result() for detail in self._details.values()]
+        details = self._verbatim or [detail.result() for detail in self._details]
         if details:
             signatures = (text_of(object_of(detail).get("signature")) for detail in reversed(details))
             signature = next((words for words in signatures if words), None)
@@ -61,4 +62,10 @@ class ReasoningReader:
         members = object_of(item)
         # Some routes send text and its encrypted form under one index: the type tells them apart.
         key: object = (text_of(members.get("type")), members.get("index")) if members else len(self._details)
-        self._details.setdefault(key, Growing()).grow(item)
+        detail, known = self._open.get(key, (None, ""))
+        own = text_of(members.get("id"))
+        if detail is None or (own and known and own != known):
+            detail, known = Growing(), ""
+            self._details.append(detail)
+        self._open[key] = (detail, own or known)
+        detail.grow(item)

@@ -6,24 +6,27 @@ so that those of one request are a prefix of those of the next, which is what pr
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, assert_never
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
-from nodellm_orm.domain.effort import effort_of, is_off, nearest_effort
 from nodellm_orm.domain.jsontext import JsonTextError, RawJson, dumps, encode
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.ports.transport import WireRequest
+from nodellm_orm.wire.media import refuse_unreadable
+from nodellm_orm.wire.openai_chat.files import carrier
 from nodellm_orm.wire.openai_chat.messages import wire_messages
 from nodellm_orm.wire.openai_chat.structured import response_format
+from nodellm_orm.wire.openai_chat.thinking import thinking_members, turned_off
 from nodellm_orm.wire.schemas import is_closed, parsed
 
 if TYPE_CHECKING:
-    from nodellm_orm.domain.settings import ThinkingConfig
     from nodellm_orm.domain.tools import ToolSpec
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
 
 _PATH: Final = "/chat/completions"
 _LAST: Final = ("tools", "messages")
+_BREAKPOINT: Final = MappingProxyType({"type": "ephemeral"})
 
 
 def render(request: ModelRequest, cache: RenderCache | None = None) -> WireRequest:
@@ -34,9 +37,11 @@ def render(request: ModelRequest, cache: RenderCache | None = None) -> WireReque
         cache: messages rendered before, for this target.
 
     Raises:
-        UnsupportedFeatureError: for tools with a model that has none.
+        UnsupportedFeatureError: for tools with a model that has none, and for a new file that cannot reach it.
+        AttachmentError: for a file whose bytes are not here.
         ConfigurationError: for a schema that is not a JSON object, and for what JSON does not have.
     """
+    refuse_unreadable(request, carrier(request.profile))
     members, _ = _options(request)
     form, words = response_format(request)
     members |= {"response_format": form, "tools": _tools(request)}
@@ -65,9 +70,8 @@ def dropped(request: ModelRequest) -> tuple[str, ...]:
 def _options(request: ModelRequest) -> tuple[dict[str, object], set[str]]:
     """The members that say how to answer, and the settings that cannot be said."""
     settings, profile, left_out = request.settings, request.profile, set[str]()
-    thinking = {} if settings.thinking is None else _thinking(settings.thinking, request, left_out)
+    thinking, thinks = thinking_members(request, left_out)
     temperature = settings.temperature
-    thinks = thinking.get("reasoning_effort") not in {None, "none"}
     if temperature is not None and not (profile.sampling and (profile.sampling_with_thinking or not thinks)):
         left_out.add("temperature")
         temperature = None
@@ -80,6 +84,8 @@ def _options(request: ModelRequest) -> tuple[dict[str, object], set[str]]:
         **thinking,
         "tool_choice": _tool_choice(request, left_out),
         "parallel_tool_calls": _parallel(request, left_out),
+        # A breakpoint of the request's own moves with its end; one on the last message would change that message.
+        "cache_control": _BREAKPOINT if settings.cache and profile.cache_points == "request" else None,
     }
     return members, left_out
 
@@ -89,32 +95,12 @@ def _max_tokens(request: ModelRequest) -> int | None:
     return asked if asked is None or cap is None else min(asked, cap)
 
 
-def _thinking(config: ThinkingConfig, request: ModelRequest, left_out: set[str]) -> dict[str, object]:
-    profile = request.profile
-    if is_off(config):
-        match profile.thinking_off:
-            case "omit":
-                return {}
-            case "disabled" | "between_tools":
-                # OpenAI has a word on the scale for it, DeepSeek and Z.ai a member of its own.
-                off = "none" in profile.efforts
-                return {"reasoning_effort": "none"} if off else {"thinking": {"type": "disabled"}}
-            case "never":
-                left_out.add("thinking")
-                return {"reasoning_effort": nearest_effort("minimal", profile.efforts)}
-            case _:
-                assert_never(profile.thinking_off)
-    effort = nearest_effort(effort_of(config) or "medium", profile.efforts) if profile.thinking == "effort" else None
-    if effort is None:
-        left_out.add("thinking")
-    return {"reasoning_effort": effort}
-
-
 def _tool_choice(request: ModelRequest, left_out: set[str]) -> object | None:
-    wanted = request.settings.tool_choice or AUTO
-    if wanted == AUTO or (wanted == NONE and not request.tools):
+    wanted, profile = request.settings.tool_choice or AUTO, request.profile
+    if wanted == AUTO or (wanted == NONE and not (request.tools and profile.tool_choice_none)):
         return None
-    if wanted != NONE and not (request.tools and request.profile.forced_tool_choice):
+    forces = profile.forced_tool_choice and (profile.forced_with_thinking or turned_off(request))
+    if wanted != NONE and not (request.tools and forces):
         left_out.add("tool_choice")
         return None
     return wanted if wanted in {NONE, REQUIRED} else {"type": "function", "function": {"name": wanted}}
@@ -122,7 +108,7 @@ def _tool_choice(request: ModelRequest, left_out: set[str]) -> object | None:
 
 def _parallel(request: ModelRequest, left_out: set[str]) -> bool | None:
     wanted = request.settings.parallel_tool_calls
-    if wanted is None or not request.tools:
+    if wanted is None or not request.tools or _withholds_tools(request):
         return None
     if request.profile.parallel_tool_calls:
         return wanted
@@ -132,13 +118,23 @@ def _parallel(request: ModelRequest, left_out: set[str]) -> bool | None:
 
 
 def _tools(request: ModelRequest) -> list[dict[str, object]] | None:
-    if not request.tools:
+    if not request.tools or _withholds_tools(request):
         return None
     if request.profile.tools != "native":
         msg = f"{request.model} takes no tools in this format; ask without tools, or use a model that has them"
         raise UnsupportedFeatureError(msg)
     strict = request.profile.structured == "json_schema"
-    return [{"type": "function", "function": _function(tool, strict=strict)} for tool in request.tools]
+    tools: list[dict[str, object]] = [
+        {"type": "function", "function": _function(tool, strict=strict)} for tool in request.tools
+    ]
+    if request.settings.cache and request.profile.cache_points == "request" and not any(_told(request, None)):
+        tools[-1]["cache_control"] = _BREAKPOINT
+    return tools
+
+
+def _withholds_tools(request: ModelRequest) -> bool:
+    """Whether no tool is to be called by a model that would not obey that."""
+    return request.settings.tool_choice == NONE and not request.profile.tool_choice_none
 
 
 def _function(tool: ToolSpec, *, strict: bool) -> dict[str, object]:
@@ -152,6 +148,16 @@ def _function(tool: ToolSpec, *, strict: bool) -> dict[str, object]:
     return function
 
 
-def _instructions(request: ModelRequest, words: str | None) -> list[dict[str, str]]:
-    texts = [text for text in (*request.instructions, words or "") if text.strip()]
-    return [{"role": request.profile.system_role, "content": text} for text in texts]
+def _told(request: ModelRequest, words: str | None) -> list[str]:
+    """The instructions that say something, and what else has to be said in words."""
+    return [text for text in (*request.instructions, words or "") if text.strip()]
+
+
+def _instructions(request: ModelRequest, words: str | None) -> list[dict[str, object]]:
+    texts, profile = _told(request, words), request.profile
+    if profile.one_system_message and texts:
+        texts = ["\n\n".join(texts)]
+    messages: list[dict[str, object]] = [{"role": profile.system_role, "content": text} for text in texts]
+    if messages and request.settings.cache and profile.cache_points != "none":
+        messages[-1]["content"] = [{"type": "text", "text": texts[-1], "cache_control": _BREAKPOINT}]
+    return messages

@@ -116,15 +116,43 @@ def test_a_refusal_keeps_its_explanation() -> None:
     """What the provider says of a refusal is a part of the answer."""
     details = {"type": "refusal", "category": "cyber", "explanation": "I cannot help with that."}
     answer = WIRE.parse(body(stop_reason="refusal", stop_details=details), ModelProfile())
-    assert answer.parts == (RefusalPart(text="I cannot help with that."),)
+    assert answer.parts == (RefusalPart(text="I cannot help with that.", category="cyber"),)
     assert answer.finish_reason is FinishReason.CONTENT_FILTER
 
 
-def test_a_refusal_without_words_is_empty() -> None:
-    """A refusal that explains nothing is stored as an answer without parts."""
-    answer = WIRE.parse(body(stop_reason="refusal", stop_details=None), ModelProfile())
-    assert answer.parts == ()
+@pytest.mark.parametrize(
+    ("details", "parts"),
+    [
+        (None, ()),
+        ({"type": "refusal", "category": None, "explanation": None}, ()),
+        ({"type": "refusal", "category": "bio"}, (RefusalPart(text="(refused: bio)", category="bio"),)),
+        ({"type": "refusal", "explanation": "No."}, (RefusalPart(text="No."),)),
+    ],
+)
+def test_a_refusal_without_words(details: dict[str, object] | None, parts: tuple[RefusalPart, ...]) -> None:
+    """A refusal that explains nothing is stored with what is known of it, if only that it is one."""
+    answer = WIRE.parse(body(stop_reason="refusal", stop_details=details), ModelProfile())
+    assert answer.parts == parts
     assert answer.finish_reason is FinishReason.CONTENT_FILTER
+
+
+def test_what_is_said_beside_the_content() -> None:
+    """The container of the model's code, and a tier and speed that are not the standard ones, are kept with it."""
+    container = {"id": "container_1", "expires_at": "2026-04-24T11:13:36Z"}
+    usage = {"service_tier": "priority", "speed": "fast"}
+    answer = WIRE.parse(body({"type": "text", "text": "Hi"}, container=container, usage=usage), ModelProfile())
+    record = dumps({"container": container, "service_tier": "priority", "speed": "fast"})
+    assert answer.parts == (TextPart(text="Hi"), OpaquePart(payload=record))
+    plain = body({"type": "text", "text": "Hi"}, container=None, usage={"service_tier": "standard", "speed": None})
+    assert WIRE.parse(plain, ModelProfile()).parts == (TextPart(text="Hi"),)
+
+
+@pytest.mark.parametrize("cut", [30, 60, 100])
+def test_a_body_that_was_cut_off_may_be_asked_for_again(cut: int) -> None:
+    """Half a body is a broken connection, not another protocol."""
+    with pytest.raises(errors.ProviderConnectionError, match="ask again") as caught:
+        WIRE.parse(encode(dumps(anthropic_body("Hello")))[:cut], ModelProfile())
+    assert caught.value.retryable
 
 
 def test_a_call_that_the_limit_met_is_not_to_be_run() -> None:
@@ -189,7 +217,6 @@ def test_counts_that_are_none_stay_unknown(usage: object) -> None:
         b'{"content":"text"}',
         b'{"content":["text"]}',
         b'{"content":[{"type":"text","text":"\xff"}]}',
-        b'{"content":[{"type":"text","text":"Hi"}]',
         b'{"content":[{"type":"tool_use","id":"t","name":"f","input":{"x":NaN}}]}',
         b'{"content":[{"type":"x","y":' + b"[" * 5000 + b"]" * 5000 + b"}]}",
     ],

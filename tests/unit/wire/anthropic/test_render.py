@@ -197,6 +197,18 @@ def test_breakpoints_of_the_cache() -> None:
     assert "cache_control" not in dumps(sent(asking(instructions=["a"], tools=[WEATHER])))
 
 
+def test_the_callers_breakpoint_is_every_breakpoint() -> None:
+    """An hour's breakpoint of the caller's own is set on instructions and tools too: none shorter may precede it."""
+    hour = {"type": "ephemeral", "ttl": "1h"}
+    params = {"cache_control": hour}
+    both = sent(asking(settings=Settings(cache=True), instructions=["a"], tools=[WEATHER], params=params))
+    assert (both["cache_control"], both["system"][-1]["cache_control"]) == (hour, hour)
+    tools = sent(asking(settings=Settings(cache=True), tools=[WEATHER], params=params))
+    assert tools["tools"][-1]["cache_control"] == hour
+    alone = sent(asking(instructions=["a"], params=params))
+    assert (alone["cache_control"], "cache_control" in alone["system"][-1]) == (hour, False)
+
+
 def test_the_same_values_give_the_same_bytes() -> None:
     """Rendering is a function of its values alone."""
     request = asking(user("Hi"), settings=Settings(cache=True), tools=[WEATHER], instructions=["x"])

@@ -12,7 +12,7 @@ from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.domain.parts import OpaquePart, RefusalPart, TextPart, ThinkingPart, ToolCallPart
 from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.testing.bodies import FakeCall, FakeThinking, anthropic_body, anthropic_stream
+from nodellm_orm.testing.bodies import FakeCall, FakeThinking, anthropic_body, anthropic_error, anthropic_stream
 from tests.unit.wire.anthropic.asking import WIRE, block, ending, event, fed, folded, start
 
 _HI = block(0, {"type": "text", "text": ""}, {"type": "text_delta", "text": "Hi"})
@@ -173,7 +173,7 @@ def test_a_refusal_in_a_stream() -> None:
     """Why the model refuses arrives at the end and is kept beside what it had said."""
     details = {"type": "refusal", "category": "bio", "explanation": "No."}
     answer = folded([start() + _HI + ending("refusal", stop_details=details)])
-    assert answer.parts == (TextPart(text="Hi"), RefusalPart(text="No."))
+    assert answer.parts == (TextPart(text="Hi"), RefusalPart(text="No.", category="bio"))
     assert answer.finish_reason is FinishReason.CONTENT_FILTER
 
 
@@ -306,6 +306,16 @@ def test_a_body_that_is_no_stream_is_refused(data: bytes) -> None:
     """A page or a lone object in place of events is a protocol error, not an interrupted answer."""
     with pytest.raises(errors.ProtocolError, match="check base_url"):
         folded([data])
+
+
+def test_a_body_in_place_of_a_stream_is_read() -> None:
+    """A gateway that answers with a whole message where a stream was asked for has answered; half of one is none."""
+    whole = encode(dumps(anthropic_body("Hello", tool_calls=[FakeCall("f", {"a": 1})])))
+    assert folded(whole[at : at + 1] for at in range(len(whole))) == WIRE.parse(whole, ModelProfile())
+    with pytest.raises(errors.StreamInterruptedError):
+        folded([whole[:-9]])
+    with pytest.raises(errors.OverloadedError):
+        folded([encode(dumps(anthropic_error("Overloaded", type="overloaded_error")))])
 
 
 def test_half_of_a_character_in_two_pieces() -> None:

@@ -1,0 +1,99 @@
+"""Questions about models: how many tokens a request has, and which models there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+from nodellm_orm.domain.catalogue import ListedModel
+from nodellm_orm.domain.jsontext import JsonTextError, loads_verbatim
+from nodellm_orm.errors import ProtocolError
+from nodellm_orm.ports.transport import WireRequest
+from nodellm_orm.wire.gemini.render import body_of, posted, resource_of
+from nodellm_orm.wire.values import count_of, object_of, text_of
+
+if TYPE_CHECKING:
+    from nodellm_orm.ports.wire import ModelRequest
+
+_PAGE: Final = 1000
+_PREFIX: Final = "models/"
+_ADVICE: Final = "check base_url and any proxy in between"
+
+
+def count_request(request: ModelRequest) -> WireRequest:
+    """The question how many tokens a request has.
+
+    Args:
+        request: what would be sent.
+
+    Raises:
+        UnsupportedFeatureError: as for `render`.
+        ConfigurationError: as for `render`.
+    """
+    whole = {"model": resource_of(request.model), **body_of(request, None)}
+    asked = posted(request, "countTokens", {"generateContentRequest": whole})
+    return WireRequest(path=asked.path, body=asked.body, headers=asked.headers)
+
+
+def counted(body: bytes) -> int:
+    """The answer to it.
+
+    Args:
+        body: of the response.
+
+    Raises:
+        ProtocolError: when it is something else.
+    """
+    count = count_of(_members(body).get("totalTokens"))
+    if count is None:
+        msg = f"the answer has no count of tokens; {_ADVICE}"
+        raise ProtocolError(msg)
+    return count
+
+
+def list_request(after: str | None = None) -> WireRequest:
+    """The question for a page of models.
+
+    Args:
+        after: the ``next`` of the page before.
+    """
+    query = {"pageSize": str(_PAGE), **({"pageToken": after} if after is not None else {})}
+    return WireRequest(method="GET", path=f"/models?{urlencode(query)}", body=b"")
+
+
+def listed(body: bytes) -> tuple[tuple[ListedModel, ...], str | None]:
+    """The models of a page, and what the next page is asked for with.
+
+    Args:
+        body: of the response.
+
+    Raises:
+        ProtocolError: when it is no list of models.
+    """
+    members = _members(body)
+    items = members.get("models")
+    if not isinstance(items, list):
+        msg = f"the answer is no list of models; {_ADVICE}"
+        raise ProtocolError(msg)
+    models = (_model(object_of(item)) for item in items)
+    return tuple(model for model in models if model is not None), text_of(members.get("nextPageToken")) or None
+
+
+def _model(members: dict[str, object]) -> ListedModel | None:
+    name = text_of(members.get("name")).removeprefix(_PREFIX)
+    if not name:
+        return None
+    return ListedModel(
+        id=name,
+        name=text_of(members.get("displayName")) or None,
+        context_window=count_of(members.get("inputTokenLimit")),
+        max_output_tokens=count_of(members.get("outputTokenLimit")),
+    )
+
+
+def _members(body: bytes) -> dict[str, object]:
+    try:
+        return object_of(loads_verbatim(body))
+    except JsonTextError as error:
+        msg = f"the answer cannot be read as JSON ({error}); {_ADVICE}"
+        raise ProtocolError(msg) from error
