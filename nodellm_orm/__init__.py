@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nodellm_orm.chat import Chat
 from nodellm_orm.client import Chats, create_chat, interrupted_turns, list_chats, load_chat
+from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
 from nodellm_orm.domain.messages import Completion, FinishReason, Message
 from nodellm_orm.domain.money import Price
@@ -17,8 +18,9 @@ from nodellm_orm.domain.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from nodellm_orm.domain.policies import RetryPolicy, Timeout
+from nodellm_orm.domain.policies import CircuitBreaker, Fallback, RetryPolicy, Timeout
 from nodellm_orm.domain.profile import ModelProfile
+from nodellm_orm.domain.ratelimit import RateLimit, RateLimits
 from nodellm_orm.domain.replies import Chunk, Reply, Thinking, ToolCall, ToolResult
 from nodellm_orm.domain.settings import ThinkingConfig
 from nodellm_orm.domain.usage import Usage
@@ -72,6 +74,7 @@ __all__ = [
     "ANY_OWNER",
     "LLM",
     "AttachmentError",
+    "AttachmentPolicy",
     "AuthenticationError",
     "BadRequestError",
     "Chat",
@@ -82,11 +85,13 @@ __all__ = [
     "ChatTotals",
     "Chats",
     "Chunk",
+    "CircuitBreaker",
     "CircuitOpenError",
     "Completion",
     "ConfigurationError",
     "ContentFilterError",
     "ContextWindowError",
+    "Fallback",
     "FinishReason",
     "IdempotencyError",
     "InterruptedTurn",
@@ -115,7 +120,9 @@ __all__ = [
     "ProviderError",
     "ProviderTimeoutError",
     "QuotaExceededError",
+    "RateLimit",
     "RateLimitError",
+    "RateLimits",
     "RefusalPart",
     "Reply",
     "ReplyStream",

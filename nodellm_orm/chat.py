@@ -14,6 +14,7 @@ from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.fluent import OPTION_NAMES, SURPRISES, Fluent, checked_headers
 from nodellm_orm.ports.journal import Outdated
+from nodellm_orm.runtime.attachments import file_list
 from nodellm_orm.runtime.conversation import changed_all_the_time
 from nodellm_orm.runtime.dialogue import model_request
 from nodellm_orm.runtime.identity import digest
@@ -27,7 +28,7 @@ from nodellm_orm.runtime.structured import StructuredSchema
 from nodellm_orm.runtime.toolbox import Toolbox
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
     from decimal import Decimal
     from uuid import UUID
 
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
 class AskOptions(TypedDict, total=False):
     """What may be said about one question; each overrides the chat's own setting for this turn only."""
 
-    files: Sequence[object]
+    files: object
+    """One file or a list of them: bytes, (name, bytes), open files, paths, data: and http URLs, `MediaPart`s."""
     tools: Iterable[ToolSource] | None
     tool_choice: str | None
     parallel_tool_calls: bool | None
@@ -174,19 +176,22 @@ class Chat(Fluent):
             content: text, or a list of texts and parts.
             schema: form of the answer: a pydantic model, a dataclass, another type, or a JSON Schema as a dict;
                 the answer is then also in ``reply.parsed``.
-            options: ``tools`` (in place of the chat's), ``tool_choice``, ``parallel_tool_calls``, ``thinking``,
+            options: ``files`` (one or several: bytes, ``(name, bytes)``, open files, data URLs, `MediaPart` values;
+                paths and URLs as the client's `AttachmentPolicy` allows), ``tools`` (in place of the chat's),
+                ``tool_choice``, ``parallel_tool_calls``, ``thinking``,
                 ``temperature``, ``max_tokens``, ``max_tool_rounds``, ``max_cost`` (US dollars), ``timeout`` (seconds
                 in total, or a `Timeout`), ``headers``, ``params`` (raw members of the request), ``idempotency_key``,
                 ``wait`` (seconds to wait for a busy chat), ``on_limit`` (``return`` or ``raise``) and
                 ``abandon_pending`` (go on although calls wait for approval).
 
         Raises:
+            AttachmentError: a file cannot be had or is not allowed; the chat is as it was.
             ChatBusyError: another turn of this chat is running.
             ProviderError: the model could not answer; the question is kept.
             SchemaValidationError: the answer does not fit ``schema``; it is kept too.
             StorageError: the database failed; the error carries what could not be saved.
         """
-        planner = self._planner(question(content), schema, options, stream=False)
+        planner = await self._question(content, schema, options, stream=False)()
         drive = await self._run(planner, Turn.run, heard=False, wait=options.get("wait", 0))
         return await _awaited(drive)
 
@@ -233,11 +238,11 @@ class Chat(Fluent):
         refuse_word("on_abandon", on_abandon, get_args(OnAbandon))
         if checkpoint is not None:
             refuse_seconds("checkpoint", checkpoint, zero=True)
-        planner = self._planner(question(content), schema, options, stream=True, checkpoint=checkpoint)
+        planned = self._question(content, schema, options, stream=True, checkpoint=checkpoint)
         wait = options.get("wait", 0)
 
         async def start(stream: ReplyStream[Any]) -> Drive:
-            drive = await self._run(planner, Turn.run, heard=True, wait=wait)
+            drive = await self._run(await planned(), Turn.run, heard=True, wait=wait)
             self._stream = weakref.ref(stream)
             return drive
 
@@ -259,6 +264,9 @@ class Chat(Fluent):
             ChatBusyError: another worker still holds the turn (``wait=`` waits for it).
         """
         refuse_word("unknown", unknown, get_args(UnknownPolicy))
+        if file_list(options.get("files")):
+            msg = "files belong to a question, and resume() carries on the one that is stored; ask with them"
+            raise ConfigurationError(msg)
         planner = self._planner((), schema, options, stream=False, unknown=unknown)
         drive = await self._run(planner, Turn.resume, heard=False, wait=options.get("wait", 0))
         return await _awaited(drive)
@@ -324,6 +332,28 @@ class Chat(Fluent):
         )
         raise ChatBusyError(msg, turn_id=drive.turn.id)
 
+    def _question(
+        self,
+        content: Content,
+        schema: object,
+        options: AskOptions,
+        *,
+        stream: bool,
+        checkpoint: float | None = None,
+    ) -> Callable[[], Awaitable[Planner]]:
+        """Checks a question and its options now; what it gives reads the files, and plans with them."""
+        files = file_list(options.get("files"))
+        asked = question(content, files=bool(files))
+        planner = self._planner(asked, schema, options, stream=stream, checkpoint=checkpoint)
+
+        async def attached() -> Planner:
+            parts = await self._host.files.attach(asked, files)
+            if not files:
+                return planner
+            return self._planner(parts, schema, options, stream=stream, checkpoint=checkpoint)
+
+        return attached
+
     def _planner(
         self,
         parts: tuple[Part, ...],
@@ -339,9 +369,6 @@ class Chat(Fluent):
         if checkpoint is not None and self._behaviour.durability == "turn":
             msg = "checkpoint stores a growing answer as it comes, and durability='turn' stores at the end; choose one"
             raise ConfigurationError(msg)
-        if options.get("files"):
-            msg = "files cannot be attached yet; put their text into the question"
-            raise UnsupportedFeatureError(msg)
         chosen = Options(
             schema=schema,
             **{name: value for name, value in options.items() if name in OPTION_NAMES},  # type: ignore[arg-type]
@@ -369,6 +396,7 @@ class Chat(Fluent):
                 worker=self._host.worker,
                 lease=behaviour.lease,
                 timeout=timeout,
+                alternatives=self._host.alternatives(),
                 instructions=head.instructions,
                 parts=parts,
                 stream=stream,
@@ -429,15 +457,16 @@ class Chat(Fluent):
 
         Args:
             role: ``user``, ``assistant`` or ``system``.
-            content: text or parts.
+            content: text or parts, `MediaPart` among them.
 
         Raises:
+            AttachmentError: a file among the parts has no content, or too much.
             ChatBusyError: a turn is running, or calls of the last one still have no results.
         """
         if role not in {"user", "assistant", "system"}:
             msg = f"role is user, assistant or system, not {role!r}; results of tools come from the tools"
             raise ConfigurationError(msg)
-        parts = question(content)
+        parts = await self._host.files.attach(question(content), ())
         await self._quiet(0, take_leave=False)
         await self._journal.settle()
         for _ in range(SURPRISES):

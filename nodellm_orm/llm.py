@@ -13,18 +13,23 @@ import httpx
 
 from nodellm_orm.chat import Chat
 from nodellm_orm.config import Environment
+from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.domain.money import Price
-from nodellm_orm.domain.policies import RetryPolicy, Timeout
+from nodellm_orm.domain.policies import CircuitBreaker, RetryPolicy, Timeout
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.opening import behaviour_of, check_names, names_of, new_head, opening_messages
+from nodellm_orm.providers.alternatives import fallbacks_of
 from nodellm_orm.providers.catalogue import info_of
 from nodellm_orm.providers.endpoint import resolve
 from nodellm_orm.providers.prices import GenaiPrices
 from nodellm_orm.providers.registry import find_provider
+from nodellm_orm.runtime.attachments import Files
+from nodellm_orm.runtime.breaker import Circuits
 from nodellm_orm.runtime.clock import SystemClock, new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.exchange import Engine
+from nodellm_orm.runtime.fallback import Alternative
 from nodellm_orm.runtime.host import Host
 from nodellm_orm.runtime.inquiry import Desk
 from nodellm_orm.runtime.memory import MemoryJournal
@@ -33,7 +38,9 @@ from nodellm_orm.runtime.prompted import PromptedModel
 from nodellm_orm.runtime.refusals import (
     refuse_unknown,
 )
+from nodellm_orm.transport.fetching import GuardedFetcher
 from nodellm_orm.transport.pool import HttpPool
+from nodellm_orm.wire.ratelimits import rate_limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +50,9 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
     from nodellm_orm.domain.messages import Message
+    from nodellm_orm.domain.policies import Fallback
     from nodellm_orm.ports.transport import Transport
+    from nodellm_orm.providers.alternatives import FallbackSource
     from nodellm_orm.providers.endpoint import Endpoint
     from nodellm_orm.providers.profiles import ProfileOverrides
     from nodellm_orm.runtime.model import Model
@@ -67,6 +76,8 @@ class _Shared:
     prices: GenaiPrices
     timeout: Timeout
     retry: RetryPolicy
+    attachments: AttachmentPolicy
+    circuits: Circuits | None
     clients: list[LLM] = field(default_factory=list)
     """All of them; what is under way in any is waited for before the connections are closed."""
 
@@ -107,7 +118,15 @@ class LLM:
     """
 
     def __init__(
-        self, shared: _Shared, endpoint: Endpoint, given: _Given, *, model: str | None, owns_pool: bool
+        self,
+        shared: _Shared,
+        endpoint: Endpoint,
+        given: _Given,
+        *,
+        model: str | None,
+        owns_pool: bool,
+        attachments: AttachmentPolicy | None = None,
+        fallbacks: Sequence[Fallback] = (),
     ) -> None:
         """Wire the parts together; users call `create_llm`."""
         self._shared = shared
@@ -124,8 +143,11 @@ class LLM:
             retry=shared.retry,
             timeout=shared.timeout,
         )
+        self._fallbacks = tuple(self._reached(fallback) for fallback in fallbacks)
         shared.clients.append(self)
-        self._host = Host(engine, self, f"{socket.gethostname()[:80]}:{os.getpid()}:{new_id().hex[-12:]}")
+        files = Files(attachments or shared.attachments, GuardedFetcher())
+        worker = f"{socket.gethostname()[:80]}:{os.getpid()}:{new_id().hex[-12:]}"
+        self._host = Host(engine, self, worker, files, self._alternatives)
 
     @property
     def host(self) -> Host:
@@ -167,14 +189,51 @@ class LLM:
         if name is None:
             msg = f"no model is named, and {endpoint.provider} has no default; pass model="
             raise ConfigurationError(msg)
+        return self._model_at(endpoint, transport, name)
+
+    def _model_at(self, endpoint: Endpoint, transport: Transport, name: str) -> Model:
+        origin, circuits = endpoint.origin(name), self._shared.circuits
         reached = HttpModel(
-            origin=endpoint.origin(name),
+            origin=origin,
             profile=endpoint.profile(name),
             wire=endpoint.wire,
             transport=transport,
             clock=self._host.engine.clock,
+            circuit=circuits.of(origin) if circuits is not None else None,
+            limits_of=rate_limits_of,
         )
         return PromptedModel(reached) if reached.profile.tools == "prompted" else reached
+
+    def _reached(self, fallback: Fallback) -> tuple[Fallback, Endpoint, Transport, str]:
+        """Where a fallback is; whatever is wrong with it is said when the client is made.
+
+        Raises:
+            ConfigurationError: its provider is not known or not configured, or it has no model.
+        """
+        provider, model = fallback.provider or self.provider, fallback.model
+        own = (fallback.api_key, fallback.base_url, fallback.options) == (None, None, {})
+        check_names(provider, model=model, api_key=fallback.api_key, base_url=fallback.base_url, api=fallback.api)
+        if own:
+            endpoint, transport = self._reach(provider, fallback.api)
+        else:
+            given = _Given(
+                api_key=fallback.api_key, base_url=fallback.base_url, api=fallback.api, options=fallback.options
+            )
+            endpoint = given.resolve(provider, self._shared.environment, model)
+            transport = endpoint.transport(self._shared.pool)
+            self._transports[provider, f"fallback {len(self._transports)}"] = (endpoint, transport)
+        name = model or endpoint.default_model
+        if name is None:
+            msg = f"the fallback to {provider} names no model, and {provider} has no default; name one"
+            raise ConfigurationError(msg)
+        return fallback, endpoint, transport, name
+
+    def _alternatives(self) -> tuple[Alternative, ...]:
+        """The models that may be asked when another cannot answer."""
+        return tuple(
+            Alternative(model=self._model_at(endpoint, transport, name), on=fallback.on)
+            for fallback, endpoint, transport, name in self._fallbacks
+        )
 
     def _reach(self, provider: str, api: str | None) -> tuple[Endpoint, Transport]:
         own = provider == self.provider
@@ -196,11 +255,14 @@ class LLM:
         api_key: str | None = None,
         base_url: str | None = None,
         api: str | None = None,
+        attachments: AttachmentPolicy | None = None,
+        fallback: FallbackSource | Iterable[FallbackSource] = (),
         **provider_options: Any,
     ) -> LLM:
         """A client of another provider beside this one; nothing here changes.
 
-        It shares this client's connections and policies, and lives as long as this one.
+        It shares this client's connections, policies and circuits, and lives as long as this one. Keys, addresses,
+        profiles and fallbacks are its own.
 
         Args:
             provider: its name.
@@ -208,12 +270,24 @@ class LLM:
             api_key: its key; from the environment when omitted.
             base_url: its address.
             api: the wire format.
+            attachments: what its chats' ``files=`` may name; this client's own policy when omitted.
+            fallback: models that are asked when its own cannot answer, as `create_llm` takes them.
             provider_options: options of that provider.
         """
+        _refuse_policy(attachments)
         check_names(provider, model=model, api_key=api_key, base_url=base_url, api=api)
         given = _Given(api_key=api_key, base_url=base_url, api=api, options=provider_options)
+        fallbacks = fallbacks_of(fallback)
         endpoint = given.resolve(provider, self._shared.environment, model)
-        return LLM(self._shared, endpoint, given, model=model, owns_pool=False)
+        return LLM(
+            self._shared,
+            endpoint,
+            given,
+            model=model,
+            owns_pool=False,
+            attachments=attachments,
+            fallbacks=fallbacks,
+        )
 
     def chat(
         self,
@@ -336,6 +410,9 @@ def create_llm(
     retry: RetryPolicy | None = None,
     prices: Mapping[str, Price] | None = None,
     profiles: ProfileOverrides | None = None,
+    attachments: AttachmentPolicy | None = None,
+    fallback: FallbackSource | Iterable[FallbackSource] = (),
+    breaker: CircuitBreaker | None = None,
     http_client: httpx.AsyncClient | None = None,
     environ: Mapping[str, str] | None = None,
     **provider_options: Any,
@@ -352,12 +429,17 @@ def create_llm(
         retry: when an attempt is repeated.
         prices: US dollars per million tokens, by model; they win over the list that comes with the package.
         profiles: what models accept, by prefix of their names.
+        attachments: what ``files=`` may name; by default no path is read and no URL fetched.
+        fallback: models that are asked, in order, when the one before cannot answer: names of this provider's models,
+            pairs ``("anthropic", "claude-haiku-4-5")``, or `Fallback` values.
+        breaker: leaves a model alone for a while when it keeps failing; by default none is.
         http_client: an httpx client to use; it is not closed by us.
         environ: in place of ``os.environ``.
         provider_options: options of that provider.
 
     Raises:
-        ConfigurationError: the provider is not known, or its key is missing or malformed; names the variable.
+        ConfigurationError: the provider, or one of a fallback, is not known, or its key is missing or malformed;
+            names the variable.
     """
     environment = Environment.of(os.environ if environ is None else environ)
     name = provider or environment.provider
@@ -373,6 +455,11 @@ def create_llm(
     if any(not isinstance(price, Price) for price in (prices or {}).values()):
         msg = 'prices are Price values by model, such as {"my-model": Price(input=1, output=2)}'
         raise ConfigurationError(msg)
+    if breaker is not None and not isinstance(breaker, CircuitBreaker):
+        msg = f"breaker is a CircuitBreaker(failures=...), not {breaker!r:.100}"
+        raise ConfigurationError(msg)
+    _refuse_policy(attachments)
+    fallbacks = fallbacks_of(fallback)
     check_names(name, model=model, api_key=api_key, base_url=base_url, api=api)
     given = _Given(api_key=api_key, base_url=base_url, api=api, profiles=profiles, options=provider_options)
     chosen = model or environment.model_for(name)
@@ -383,5 +470,13 @@ def create_llm(
         prices=GenaiPrices(prices or {}),
         timeout=Timeout.of(timeout),
         retry=retry or RetryPolicy(),
+        attachments=attachments or AttachmentPolicy(),
+        circuits=Circuits(breaker, SystemClock()) if breaker is not None else None,
     )
-    return LLM(shared, endpoint, given, model=chosen, owns_pool=True)
+    return LLM(shared, endpoint, given, model=chosen, owns_pool=True, fallbacks=fallbacks)
+
+
+def _refuse_policy(attachments: object) -> None:
+    if attachments is not None and not isinstance(attachments, AttachmentPolicy):
+        msg = f"attachments is an AttachmentPolicy(paths=[...]), not {attachments!r:.100}"
+        raise ConfigurationError(msg)

@@ -8,6 +8,7 @@ from dataclasses import replace as altered
 from typing import TYPE_CHECKING, Any, Final, get_args
 from uuid import UUID
 
+from nodellm_orm.domain.media import checked_files
 from nodellm_orm.domain.messages import Message, Role
 from nodellm_orm.domain.parts import TextPart
 from nodellm_orm.domain.policies import Timeout
@@ -174,6 +175,7 @@ def opening_messages(messages: Iterable[Message | Mapping[str, str]]) -> list[Me
     Raises:
         ConfigurationError: for anything else, for a message that says nothing, and where calls and results do not
             belong together: no provider would take such a history.
+        AttachmentError: a file in them has no content.
     """
     opened = [_opening(position, given) for position, given in enumerate(messages)]
     waiting: set[str] = set()
@@ -217,4 +219,4 @@ def _opening(position: int, given: object) -> Message:
             f"message {position}: results of tools, and nothing else, have the role tool; give Message values for them"
         )
         raise ConfigurationError(msg)
-    return altered(message, position=position)
+    return altered(message, position=position, parts=checked_files(message.parts))

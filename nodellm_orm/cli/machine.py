@@ -79,6 +79,7 @@ def _message(details: MessageDetails) -> dict[str, Any]:
         "provider": message.origin.provider if message.origin else None,
         "thinking": [asdict(trace) for trace in details.thinking],
         "tool_calls": [asdict(call) for call in details.calls],
+        "attachments": [asdict(file) for file in details.attachments],
         "created_at": details.created_at,
         "superseded_at": details.superseded_at,
     }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from nodellm_orm.store.details import (
+        AttachmentDetails,
         CallDetails,
         ChatDetails,
         MessageDetails,
@@ -105,6 +106,8 @@ def _message(details: MessageDetails) -> Iterator[RenderableType]:
     if details.superseded_at is not None:
         label.append("  superseded", style="not bold dim")
     yield label
+    for file in details.attachments:
+        yield _attachment(file)
     for trace in details.thinking:
         yield _thinking(trace)
     if message.content:
@@ -120,6 +123,12 @@ def _thinking(trace: ThinkingDetails) -> RenderableType:
     said = "(thinking that the provider hid)" if trace.redacted or not trace.text else trace.text
     tokens = "" if trace.tokens is None else f" [{count(trace.tokens)} tokens]"
     return _block(f"{said}{tokens}", "dim italic")
+
+
+def _attachment(file: AttachmentDetails) -> RenderableType:
+    size = None if file.size is None else f"{file.size:,} bytes"
+    facts = (file.kind, file.name or file.url, file.media_type, size)
+    return _block(f"⎘ {' · '.join(one_line(fact) for fact in facts if fact)}", "dim")
 
 
 def _call(call: CallDetails) -> Iterator[RenderableType]:

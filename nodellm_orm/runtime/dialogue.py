@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta
+from nodellm_orm.domain.media import named_by_digest
 from nodellm_orm.domain.messages import FinishReason, Message
 from nodellm_orm.domain.parts import TextPart, ThinkingPart, ToolCallPart
 from nodellm_orm.domain.replies import Chunk, ToolResult
@@ -26,7 +28,8 @@ from nodellm_orm.ports.journal import (
 )
 from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.runtime import hooks as hooking
-from nodellm_orm.runtime.exchange import Attempts
+from nodellm_orm.runtime.exchange import Attempts, Leg
+from nodellm_orm.runtime.fallback import carried_on, detours, name_of
 from nodellm_orm.runtime.identity import call_id_for
 from nodellm_orm.runtime.outcomes import Conclusion
 from nodellm_orm.runtime.rounds import RoundCall, opened_calls, planned, restored_calls, result_entries
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.replies import ToolCall
+    from nodellm_orm.errors import ProviderError
     from nodellm_orm.ports.journal import Entry, TurnState
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.exchange import Answer, Engine
@@ -116,7 +120,7 @@ class Dialogue:
         self._transcript = transcript
         self._emit = emit
         self.plan = plan
-        self.attempts = Attempts(engine, scribe.write, timeout=plan.timeout, headers=plan.headers)
+        self.attempts = Attempts(engine, scribe.write, timeout=plan.timeout)
         self._round: list[RoundCall] = []
         self._rounds = 0
         self._heard: set[PartKey] = set()
@@ -169,16 +173,53 @@ class Dialogue:
         """Go on from a request whose attempt is open, until the turn has ended in the rows."""
         while True:
             self._heard.clear()
-            hooked = await self._hooked(request)
-            # Messages that a hook has put in their place are not the chat's: they are rendered for this once.
-            cache = self._chat.cache(hooked.target) if hooked.messages is request.messages else None
-            answer = await self.attempts.run(self.plan.model, hooked, cache=cache, on_event=self._hand_on)
+            answer = await self.attempts.run(
+                await self._leg(self.plan, request),
+                on_event=self._hand_on,
+                detour=partial(self._detour, request),
+                moved=self._move,
+            )
             finish = await self._record_answer(answer)
             if finish is None and self._round:
                 finish = await self._run_round()
             if finish is not None:
                 return finish
             request = self.request(self._chat.messages)
+
+    async def _leg(self, plan: Plan, request: ModelRequest) -> Leg:
+        hooked = await self._hooked(request)
+        # Messages that a hook has put in their place are not the chat's: they are rendered for this once.
+        cache = self._chat.cache(hooked.target) if hooked.messages is request.messages else None
+        return Leg(plan=plan, request=hooked, cache=cache)
+
+    async def _detour(self, request: ModelRequest, error: ProviderError) -> Leg | None:
+        """The same request to the next model that is meant for this error and can take it."""
+        for plan in detours(self.plan, error):
+            leg = await self._leg(plan, model_request(plan, request.messages, request.settings.tool_choice))
+            asked, name = name_of(self.plan.model.origin), name_of(plan.model.origin)
+            try:
+                dropped = plan.model.check(leg.request, leg.cache)
+            except ConfigurationError as refusal:
+                error.add_note(f"{name} was not asked: {refusal}")
+                continue
+            self.tell_dropped(plan, dropped)
+            log.warning("%s did not answer (%s); asking %s", asked, type(error).__name__, name)
+            return leg
+        return None
+
+    def _move(self, leg: Leg) -> None:
+        self.plan = leg.plan
+
+    def tell_dropped(self, plan: Plan, dropped: tuple[str, ...]) -> None:
+        """Tell the log, once a chat, of settings that a model does not accept.
+
+        Args:
+            plan: with the model.
+            dropped: their names.
+        """
+        if dropped and dropped not in self._chat.told:
+            self._chat.told.add(dropped)
+            log.warning("%s does not accept %s; sent without", plan.model.origin.model, ", ".join(dropped))
 
     async def _hooked(self, request: ModelRequest) -> ModelRequest:
         hooked = await hooking.transform(self.plan.hooks.before_request, request)
@@ -273,7 +314,7 @@ class Dialogue:
         growing = self._growing
         message = Message(
             role="assistant",
-            parts=completion.parts,
+            parts=named_by_digest(completion.parts),
             status="partial" if partial else "complete",
             position=growing[1] if growing else self._chat.next_position,
             finish_reason=completion.finish_reason,
@@ -379,6 +420,9 @@ class Dialogue:
         Args:
             state: the turn as it was taken over.
         """
+        spoken = [message for message in self._chat.messages if (message.position or 0) >= state.first_position]
+        whole = (m for m in reversed(spoken) if m.role == "assistant" and m.status == "complete")
+        self.plan = carried_on(self.plan, next(whole, None))
         self._rounds = len({call.message_id for call in state.calls if call.answered})
         self._round = restored_calls(state.calls, self.plan.toolbox, self.plan.unknown)
         finish: FinishReason | None = None

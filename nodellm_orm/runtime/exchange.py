@@ -7,23 +7,26 @@ from typing import TYPE_CHECKING
 
 from nodellm_orm.domain.money import UNKNOWN_COST
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.errors import ProviderError
+from nodellm_orm.errors import ConfigurationError, ProviderError
 from nodellm_orm.ports.journal import AttemptClosed, AttemptOpened
+from nodellm_orm.runtime.fallback import name_of
 from nodellm_orm.runtime.model import Trace
 from nodellm_orm.runtime.retry import delay_before_next
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable
 
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.money import Cost
     from nodellm_orm.domain.policies import RetryPolicy, Timeout
+    from nodellm_orm.domain.ratelimit import RateLimits
     from nodellm_orm.ports.ambient import Clock, IdSource
     from nodellm_orm.ports.journal import AttemptStatus, Entry
     from nodellm_orm.ports.prices import PriceBook
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
     from nodellm_orm.runtime.model import Model
+    from nodellm_orm.runtime.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +50,19 @@ class Answer:
     closed: AttemptClosed
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leg:
+    """A request on its way to one model."""
+
+    plan: Plan
+    """What the turn is asked with there."""
+    request: ModelRequest
+    cache: RenderCache | None
+    """Rendered messages of this chat and target."""
+
+
 class Attempts:
-    """The attempts of one turn: opens them, times them, prices them, repeats them."""
+    """The attempts of one turn: opens them, times them, prices them, repeats them, here or elsewhere."""
 
     def __init__(
         self,
@@ -56,7 +70,6 @@ class Attempts:
         write: Callable[..., Awaitable[None]],
         *,
         timeout: Timeout,
-        headers: Mapping[str, str],
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -64,15 +77,19 @@ class Attempts:
             engine: clock, ids, prices and policies.
             write: writes one durable point of entries.
             timeout: limits of each attempt.
-            headers: the caller's own headers.
         """
         self._engine = engine
         self._write = write
         self._timeout = timeout
-        self._headers = headers
         self._open: AttemptOpened | None = None
         self._trace: Trace | None = None
         self._answer: Answer | None = None
+        self._failure: ProviderError | ConfigurationError | None = None
+        """What the open attempt has failed with, while it is decided what follows."""
+        self._delivered = False
+        """Whether the consumer has been given anything of the answer."""
+        self.rate_limits: RateLimits | None = None
+        """What the last response said of the provider's limits."""
 
     def open(self, model: Model, attempt: int = 1) -> AttemptOpened:
         """The entry for an attempt about to be made; it has to be written before `run`."""
@@ -85,60 +102,95 @@ class Attempts:
 
     async def run(
         self,
-        model: Model,
-        request: ModelRequest,
+        leg: Leg,
         *,
-        cache: RenderCache | None,
         on_event: Callable[[Event], Awaitable[bool]],
+        detour: Callable[[ProviderError], Awaitable[Leg | None]],
+        moved: Callable[[Leg], None],
     ) -> Answer:
-        """Make the open attempt, and further ones while the policy allows it.
+        """Make the open attempt, and further ones while the policy allows it; then go on elsewhere, if there is a way.
 
         Args:
-            model: where to send it.
-            request: what to send.
-            cache: rendered messages of this chat and target.
+            leg: where to send it, and what.
             on_event: hands an event to the consumer; says whether the consumer has been given anything.
+            detour: the way on after the error of the model that was asked first; ``None`` when there is none left.
+            moved: told of a way that is taken, once its attempt is in the rows.
 
         Raises:
-            ProviderError: the last attempt's error; `closing` has its ledger entry.
+            ProviderError: the last error of the model that was asked first, with notes on what became of the others,
+                or that of the model whose answer broke off; `closing` has the ledger entry of the last attempt.
         """
-        delivered = False
-
-        async def hand_on(event: Event) -> None:
-            nonlocal delivered
-            delivered = await on_event(event) or delivered
-
+        self._delivered = False
+        told: ProviderError | None = None
         while True:
-            if self._open is None:
-                msg = "an attempt is opened before it is run"
-                raise AssertionError(msg)
-            self._trace = trace = Trace(self._engine.clock.monotonic())
             try:
-                completion = await model.send(
-                    request,
-                    cache=cache,
-                    timeout=self._timeout,
-                    headers=self._headers,
-                    trace=trace,
-                    on_event=hand_on,
-                )
+                return await self._persist(leg, on_event)
+            except (ProviderError, ConfigurationError) as error:
+                self._failure = error
+                if told is None and isinstance(error, ProviderError):
+                    told = error
+                elif told is None or self._delivered:
+                    raise
+                else:
+                    told.add_note(f"{name_of(leg.plan.model.origin)} was asked next: {type(error).__name__}: {error}")
+                onward = None if self._delivered else await detour(told)
+                if onward is None:
+                    raise told from told.__cause__
+                await self._follow(onward, error)
+                moved(onward)
+                leg = onward
+
+    async def _persist(self, leg: Leg, on_event: Callable[[Event], Awaitable[bool]]) -> Answer:
+        """Make the open attempt, and further ones at the same model while the policy allows it."""
+        tries = 1
+        while True:
+            try:
+                completion = await self._send(leg, on_event)
             except ProviderError as error:
+                self._failure = error
                 delay = delay_before_next(
                     self._engine.retry,
                     error,
-                    attempt=self._open.attempt,
-                    delivered=delivered,
+                    attempt=tries,
+                    delivered=self._delivered,
                     chance=self._engine.chance(),
                 )
                 if delay is None:
                     raise
-                failed = self.closing("failed", error)
-                following = self.open(model, self._open.attempt + 1)
-                await self._write(*([failed] if failed else []), following)
+                await self._follow(leg, error)
                 await self._engine.clock.sleep(delay)
+                tries += 1
             else:
                 self._answer = Answer(completion, self._close("ok", completion.usage, model=completion.model))
                 return self._answer
+
+    async def _send(self, leg: Leg, on_event: Callable[[Event], Awaitable[bool]]) -> Completion:
+        async def hand_on(event: Event) -> None:
+            self._delivered = await on_event(event) or self._delivered
+
+        if self._open is None:
+            msg = "an attempt is opened before it is run"
+            raise AssertionError(msg)
+        self._trace = trace = Trace(self._engine.clock.monotonic())
+        try:
+            completion = await leg.plan.model.send(
+                leg.request,
+                cache=leg.cache,
+                timeout=self._timeout,
+                headers=leg.plan.headers,
+                trace=trace,
+                on_event=hand_on,
+            )
+        finally:
+            if trace.http_status is not None:
+                self.rate_limits = trace.rate_limits
+        return replace(completion, rate_limits=trace.rate_limits)
+
+    async def _follow(self, leg: Leg, error: BaseException) -> None:
+        """Close the attempt that failed and open the one that follows it, in one point."""
+        number = self._open.attempt if self._open is not None else 0
+        failed = self.closing("failed", error)
+        await self._write(*([failed] if failed else []), self.open(leg.plan.model, number + 1))
 
     @property
     def arrived(self) -> Completion | None:
@@ -152,7 +204,8 @@ class Attempts:
     def closing(self, status: AttemptStatus, error: BaseException | None = None) -> AttemptClosed | None:
         """The entry that closes the attempt still open, if there is one, with whatever it is known to have used.
 
-        An attempt that was answered was answered, whatever became of the turn afterwards.
+        An attempt that was answered was answered, and one that failed has failed, whatever became of the turn
+        afterwards.
 
         Args:
             status: what became of it otherwise.
@@ -162,6 +215,8 @@ class Attempts:
             return None
         if self._answer is not None:
             return self._answer.closed
+        if self._failure is not None:
+            status, error = "failed", self._failure
         name = "Cancelled" if status == "cancelled" else type(error).__name__ if error else None
         partial = self.arrived
         closed = self._close(
@@ -180,9 +235,9 @@ class Attempts:
         for entry in entries:
             match entry:
                 case AttemptOpened():
-                    self._open, self._trace, self._answer = entry, None, None
+                    self._open, self._trace, self._answer, self._failure = entry, None, None, None
                 case AttemptClosed() if self._open is not None and entry.id == self._open.id:
-                    self._open = self._trace = self._answer = None
+                    self._open = self._trace = self._answer = self._failure = None
                 case _:
                     pass
 

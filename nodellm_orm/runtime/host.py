@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
+from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.runtime.attachments import Files
 from nodellm_orm.runtime.drive import Drive, Mailbox
 from nodellm_orm.runtime.heartbeat import Heartbeat
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.replies import Reply
     from nodellm_orm.ports.journal import Journal
     from nodellm_orm.runtime.exchange import Engine
+    from nodellm_orm.runtime.fallback import Alternative
     from nodellm_orm.runtime.loop import Turn
     from nodellm_orm.runtime.model import Model
 
@@ -38,13 +41,24 @@ class Host:
         engine: clock, ids, prices and policies.
         models: finds the models.
         worker: names this process in the rows it holds.
+        files: reads what is attached; by default neither paths nor URLs.
+        alternatives: the models that may be asked when another cannot answer; by default none.
     """
 
-    def __init__(self, engine: Engine, models: ModelSource, worker: str) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        models: ModelSource,
+        worker: str,
+        files: Files | None = None,
+        alternatives: Callable[[], tuple[Alternative, ...]] = tuple,
+    ) -> None:
         """Start with nothing under way."""
         self.engine = engine
         self.models = models
         self.worker = worker
+        self.files = files or Files(AttachmentPolicy())
+        self.alternatives = alternatives
         self._heartbeats: dict[asyncio.AbstractEventLoop, Heartbeat] = {}
         self._live: set[Drive] = set()
         self._closed = False

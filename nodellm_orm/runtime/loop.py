@@ -293,9 +293,7 @@ class Turn:
         added = MessageAdded(id=self._engine.new_id(), message=message)
         attempt = self._dialogue.attempts.open(plan.model)
         await self._scribe.begin(take, opened, (added, attempt), closing, changes)
-        if dropped and dropped not in self._chat.told:
-            self._chat.told.add(dropped)
-            log.warning("%s does not accept %s; sent without", plan.model.origin.model, ", ".join(dropped))
+        self._dialogue.tell_dropped(plan, dropped)
         return request
 
     def _closing(self) -> list[Entry]:
@@ -383,7 +381,11 @@ class Turn:
     def _reply(self, finish: FinishReason, transcript: Transcript | None = None) -> Reply[Any]:
         halted = self._dialogue.halted
         return (transcript or self._transcript).reply(
-            self.id, finish, origin=self._plan.model.origin, halted=halted.value if halted else None
+            self.id,
+            finish,
+            origin=self._dialogue.plan.model.origin,
+            halted=halted.value if halted else None,
+            rate_limits=self._dialogue.attempts.rate_limits,
         )
 
     def _unsaved(self, error: BaseException | None) -> Reply[Any]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from nodellm_orm.domain.accumulator import Accumulator
 from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta, ToolCallDelta, UsageReported
-from nodellm_orm.errors import ProtocolError, ProviderError
+from nodellm_orm.errors import ProtocolError, ProviderError, RateLimitError
 from nodellm_orm.runtime.inquiry import Desk
 
 if TYPE_CHECKING:
@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Completion, Origin
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.domain.profile import ModelProfile
+    from nodellm_orm.domain.ratelimit import RateLimits
     from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.transport import Transport, WireRequest, WireResponse
     from nodellm_orm.ports.wire import ModelRequest, RenderCache, WireFormat
+    from nodellm_orm.runtime.breaker import Circuit
     from nodellm_orm.runtime.exchange import Engine
 
     OnEvent: TypeAlias = Callable[[Event], Awaitable[None]]
+    LimitsReader: TypeAlias = Callable[[Mapping[str, str]], RateLimits | None]
 
 _SUCCESS = range(200, 300)
 _HTML = "the endpoint answered with an HTML page instead of its protocol; check base_url and any proxy in between"
@@ -36,6 +39,7 @@ class Trace:
     began: float
     http_status: int | None = None
     request_id: str | None = None
+    rate_limits: RateLimits | None = None
     first_token: float | None = None
     folded: Accumulator = field(default_factory=Accumulator)
     eventful: bool = False
@@ -90,6 +94,10 @@ class HttpModel:
     wire: WireFormat
     transport: Transport
     clock: Clock
+    circuit: Circuit | None = None
+    """Refuses requests while the endpoint keeps failing."""
+    limits_of: LimitsReader | None = None
+    """Reads rate limits from the headers of a response."""
     _checked: tuple[ModelRequest, WireRequest] | None = None
     """What `check` rendered, for the `send` that follows it."""
 
@@ -123,12 +131,29 @@ class HttpModel:
         trace: Trace,
         on_event: OnEvent,
     ) -> Completion:
-        """Send exactly once and read the answer."""
+        """Send exactly once and read the answer.
+
+        Raises:
+            CircuitOpenError: nothing was sent, for the endpoint failed too often just now.
+        """
         wire_request = self._wire_request(request, cache)
+        with self.circuit.passing(self.origin) if self.circuit is not None else nullcontext():
+            return await self._exchange(request, wire_request, timeout, headers, trace, on_event)
+
+    async def _exchange(
+        self,
+        request: ModelRequest,
+        wire_request: WireRequest,
+        timeout: Timeout,
+        headers: Mapping[str, str],
+        trace: Trace,
+        on_event: OnEvent,
+    ) -> Completion:
         try:
             async with self.transport.open(wire_request, timeout=timeout, headers=headers) as response:
                 trace.http_status = response.status
                 trace.request_id = self.wire.request_id(response.headers)
+                trace.rate_limits = self.limits_of(response.headers) if self.limits_of is not None else None
                 if response.status not in _SUCCESS:
                     raise self.wire.failure(response.status, response.headers, await _body(response))
                 if _media_type(response) == "text/html":
@@ -162,6 +187,8 @@ class HttpModel:
         error.model = error.model or self.origin.model
         error.request_id = error.request_id or trace.request_id
         error.status = error.status or trace.http_status
+        if isinstance(error, RateLimitError):
+            error.rate_limits = error.rate_limits or trace.rate_limits
 
 
 def _says_something(event: Event) -> bool:

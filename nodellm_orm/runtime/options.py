@@ -8,7 +8,9 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from nodellm_orm.domain.jsontext import dumps, loads
+from nodellm_orm.domain.media import checked_files
 from nodellm_orm.domain.parts import (
+    MediaPart,
     OpaquePart,
     RefusalPart,
     TextPart,
@@ -31,7 +33,7 @@ Content: TypeAlias = "str | Part | Sequence[str | Part]"
 """What is asked: text, or parts in order."""
 
 _PARTS = (TextPart, ThinkingPart, ToolCallPart, ToolResultPart, RefusalPart, OpaquePart)
-_ASKABLE = (TextPart, OpaquePart)
+_ASKABLE = (TextPart, MediaPart, OpaquePart)
 _MAX_TEMPERATURE = 2.0
 
 
@@ -176,17 +178,19 @@ def check_choice(choice: str | None, names: Sequence[str]) -> None:
     raise ConfigurationError(msg)
 
 
-def question(content: Content) -> tuple[Part, ...]:
+def question(content: Content, *, files: bool = False) -> tuple[Part, ...]:
     """A user's message.
 
     Args:
         content: text or parts.
+        files: whether files go along: then it may say nothing itself.
 
     Raises:
         ConfigurationError: for anything else, and for nothing at all.
+        AttachmentError: a file among the parts has no content.
     """
     if isinstance(content, str | bytes) or not isinstance(content, Sequence):
-        return question([content])
+        return question([content], files=files)
     items: Sequence[object] = content
     parts: list[Part] = []
     for item in items:
@@ -197,12 +201,14 @@ def question(content: Content) -> tuple[Part, ...]:
         else:
             kind = type(item).__name__
             hint = "; that part is only ever written by a model" if isinstance(item, _PARTS) else ""
-            msg = f"a question is text, or a list of texts and TextParts, not {kind}{hint}"
+            msg = f"a question is text, or a list of texts, TextParts and MediaParts, not {kind}{hint}"
             raise ConfigurationError(msg)
     if not any(not isinstance(part, TextPart) or part.text.strip() for part in parts):
+        if files:
+            return ()
         msg = "the question is empty; ask something, or resume() to carry on the last turn"
         raise ConfigurationError(msg)
-    return tuple(parts)
+    return checked_files(parts)
 
 
 def stored_schema(settings: Settings) -> StructuredSchema | None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.domain.settings import Settings
     from nodellm_orm.ports.journal import ChatHead
+    from nodellm_orm.runtime.fallback import Alternative
     from nodellm_orm.runtime.hooks import Hooks
     from nodellm_orm.runtime.model import Model
     from nodellm_orm.runtime.structured import StructuredSchema
@@ -40,6 +41,8 @@ class Plan:
     lease: float
     """Seconds."""
     timeout: Timeout
+    alternatives: tuple[Alternative, ...] = ()
+    """Models that may be asked when this one cannot answer, in order."""
     instructions: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     """The user's message; empty when a turn is carried on."""

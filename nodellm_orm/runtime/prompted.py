@@ -122,6 +122,7 @@ class PromptedModel:
             raise
         finally:
             trace.http_status, trace.request_id = within.http_status, within.request_id
+            trace.rate_limits = within.rate_limits
             trace.first_token = within.first_token
         if not request.stream:
             return _fold(_events(answer, asked)).completion()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from nodellm_orm.domain.messages import Message, Origin
+    from nodellm_orm.domain.ratelimit import RateLimits
     from nodellm_orm.ports.journal import AttemptStatus, CallStatus, Entry, TurnState
 
 WENT_WRONG: frozenset[CallStatus] = frozenset({"failed", "denied", "skipped", "unknown"})
@@ -46,6 +47,7 @@ class Transcript:
         self._unpriced = False
         self._model: str | None = None
         self._provider: str | None = None
+        self._asked: str | None = None
         self._request_ids: list[str] = []
 
     @property
@@ -89,8 +91,8 @@ class Transcript:
             match entry:
                 case MessageAdded(message=message) | MessageRevised(message=message) if message.role == "assistant":
                     self._said(message)
-                case AttemptOpened(provider=provider):
-                    self._provider = provider
+                case AttemptOpened():
+                    self._asks(entry)
                 case AttemptClosed():
                     if entry.status == "ok" and entry.message_id is None:
                         self._message = None
@@ -110,6 +112,12 @@ class Transcript:
                     )
                 case _:
                     pass
+
+    def _asks(self, attempt: AttemptOpened) -> None:
+        """A model is asked; what another one called itself before is no longer its name."""
+        if self._asked is not None and (self._provider, self._asked) != (attempt.provider, attempt.requested_model):
+            self._model = None
+        self._provider, self._asked = attempt.provider, attempt.requested_model
 
     def _said(self, message: Message) -> None:
         """The model's last words; those that go on after a pause continue the ones before it."""
@@ -160,7 +168,15 @@ class Transcript:
             if message is not None:
                 self._said(message)
 
-    def reply(self, turn_id: UUID, finish: FinishReason, *, origin: Origin, halted: object = None) -> Reply[Any]:
+    def reply(
+        self,
+        turn_id: UUID,
+        finish: FinishReason,
+        *,
+        origin: Origin,
+        halted: object = None,
+        rate_limits: RateLimits | None = None,
+    ) -> Reply[Any]:
         """The reply as of now.
 
         Args:
@@ -168,6 +184,7 @@ class Transcript:
             finish: why it stopped.
             origin: the model that is asked now; named where no attempt says which it was.
             halted: what a `ToolHalt` carried, as long as it is in this process.
+            rate_limits: of the last response, likewise.
         """
         message = self._message
         content = self._before_pause + (message.content or message.refusal) if message else ""
@@ -183,10 +200,11 @@ class Transcript:
             finish_reason=finish,
             thinking=self._thinking(message),
             tool_calls=self.calls,
-            model=self._model or origin.model,
+            model=self._model or self._asked or origin.model,
             provider=self._provider or origin.provider,
             request_ids=tuple(self._request_ids),
             value=halted if halted is not None or halt is None else halt.result,
+            rate_limits=rate_limits,
         )
 
     def _thinking(self, message: Message | None) -> Thinking | None:

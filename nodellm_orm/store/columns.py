@@ -388,13 +388,13 @@ class AttachmentColumns:
     chat_id: Mapped[UUID] = mapped_column(Id)
     """The chat."""
     id: Mapped[UUID] = mapped_column(Id)
-    """The attachment's id (UUIDv7)."""
+    """The attachment's id; follows from its message and place."""
     message_id: Mapped[UUID] = mapped_column(Id)
     """The message it belongs to."""
     position: Mapped[int] = mapped_column(Count)
     """Place among the parts of that message."""
     kind: Mapped[str] = mapped_column(Key(WORD))
-    """``image``, ``audio``, ``video``, ``pdf``, ``text`` …"""
+    """``image``, ``audio``, ``video``, ``document`` or ``text``."""
     media_type: Mapped[str] = mapped_column(Word(NAME))
     """Its media type, such as ``image/png``."""
     name: Mapped[str | None] = mapped_column(LongText)

@@ -12,6 +12,7 @@ from sqlalchemy import and_, case, func, select
 from nodellm_orm.domain.money import add
 from nodellm_orm.ports.journal import ANY_OWNER
 from nodellm_orm.store.access import open_access
+from nodellm_orm.store.attachments import files_in
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import chat_parameters, not_found, of_chat
 from nodellm_orm.store.mapping import head_of, message_of, usage_of
@@ -87,9 +88,23 @@ class MessageDetails:
     message: Message
     thinking: tuple[ThinkingDetails, ...]
     calls: tuple[CallDetails, ...]
+    attachments: tuple[AttachmentDetails, ...]
     created_at: datetime
     superseded_at: datetime | None
     """When another message took its place; it is no longer replayed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttachmentDetails:
+    """One file of a message, without its content."""
+
+    kind: str
+    media_type: str
+    name: str | None
+    size: int | None
+    """Bytes; ``None`` when they are not here."""
+    sha256: str | None
+    url: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +212,7 @@ class Glances:
 async def read_details(
     session: object, chat_id: UUID, *, owner: Owner = None, records: Records = RECORDS
 ) -> ChatDetails:
-    """One chat in full, in six queries however long it is.
+    """One chat in full, in six queries however long it is, or seven when there are files.
 
     Args:
         session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
@@ -242,6 +257,9 @@ def _details(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner
     turns = rows(tables.turns, "position", "id")
     thinking = _by_message(rows(tables.thinking, "position"), _thinking_of)
     calls = _by_message(rows(tables.tool_calls, "position"), _call_of)
+    messages = [(row, message_of(row)) for row in rows(tables.messages, "position")]
+    given = any(files_in(message) for _, message in messages)
+    attachments = _by_message(rows(tables.attachments, "position") if given else (), _attachment_of)
     return ChatDetails(
         head=head_of(chat),
         turns=tuple(_turn_of(row, expired=bool(chat["lease_expired"])) for row in turns),
@@ -249,13 +267,14 @@ def _details(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner
             MessageDetails(
                 id=row["id"],
                 turn_id=row["turn_id"],
-                message=message_of(row),
+                message=message,
                 thinking=tuple(thinking[row["id"]]),
                 calls=tuple(calls[row["id"]]),
+                attachments=tuple(attachments[row["id"]]),
                 created_at=row["created_at"],
                 superseded_at=row["superseded_at"],
             )
-            for row in rows(tables.messages, "position")
+            for row, message in messages
         ),
         requests=tuple(_request_of(row) for row in rows(tables.requests, "id")),
         read_at=chat["read_at"],
@@ -275,6 +294,10 @@ def _thinking_of(row: RowMapping) -> ThinkingDetails:
 
 def _call_of(row: RowMapping) -> CallDetails:
     return CallDetails(**{name: row[name] for name in CallDetails.__dataclass_fields__})
+
+
+def _attachment_of(row: RowMapping) -> AttachmentDetails:
+    return AttachmentDetails(**{name: row[name] for name in AttachmentDetails.__dataclass_fields__})
 
 
 def _turn_of(row: RowMapping, *, expired: bool) -> TurnDetails:

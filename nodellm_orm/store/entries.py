@@ -20,6 +20,8 @@ from nodellm_orm.ports.journal import (
     MessageSuperseded,
     TurnEnded,
 )
+from nodellm_orm.store.absent import insert_absent
+from nodellm_orm.store.attachments import attachment_rows, blob_rows
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import CACHED
 from nodellm_orm.store.mapping import attempt_row, call_row, closing_row, message_row, thinking_rows
@@ -64,6 +66,8 @@ class _Rows:
     outdated: list[Row] = field(default_factory=list)
     superseded: list[Row] = field(default_factory=list)
     thinking: list[Row] = field(default_factory=list)
+    detached: list[Row] = field(default_factory=list)
+    attachments: list[Row] = field(default_factory=list)
     calls: list[Row] = field(default_factory=list)
     attempts: list[Row] = field(default_factory=list)
     closed: list[Row] = field(default_factory=list)
@@ -79,11 +83,15 @@ class _Rows:
             case MessageAdded():
                 self.messages.append(message_row(scope.chat_id, scope.turn_id, entry.id, entry.message))
                 self.thinking += thinking_rows(scope.chat_id, entry)
+                self.attachments += attachment_rows(scope.chat_id, entry.id, entry.message)
             case MessageRevised():
                 row = message_row(scope.chat_id, scope.turn_id, entry.id, entry.message)
                 self.revised.append({**where, "b_id": entry.id, **{f"b_{name}": row[name] for name in _REVISED}})
                 self.outdated.append({**where, "b_id": entry.id})
                 self.thinking += thinking_rows(scope.chat_id, entry)
+                if files := attachment_rows(scope.chat_id, entry.id, entry.message):
+                    self.detached.append({**where, "b_id": entry.id})
+                    self.attachments += files
             case MessageSuperseded():
                 self.superseded.append({**where, "b_id": entry.id})
             case CallOpened():
@@ -131,12 +139,16 @@ def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequenc
     rows = _Rows()
     for entry in entries:
         rows.add(scope, entry)
+    messages = [entry.message for entry in entries if isinstance(entry, MessageAdded | MessageRevised)]
     for statement, values in (
         (insert_dated(tables.messages), rows.messages),
         (_revise_message(tables.messages), rows.revised),
         (_supersede_message(tables.messages), rows.superseded),
-        (_forget_thinking(tables.thinking), rows.outdated),
+        (_forget(tables.thinking), rows.outdated),
         (insert_plain(tables.thinking), rows.thinking),
+        (_forget(tables.attachments), rows.detached),
+        (insert_plain(tables.attachments), rows.attachments),
+        (insert_absent(connection.dialect.name, tables.blobs), blob_rows(scope.owner, messages)),
         (insert_calls(tables.tool_calls), rows.calls),
         (insert_dated(tables.requests), rows.attempts),
         (_close_attempt(tables.requests), rows.closed),
@@ -178,8 +190,9 @@ def _supersede_message(messages: Table) -> Update:
 
 
 @lru_cache(maxsize=CACHED)
-def _forget_thinking(thinking: Table) -> Delete:
-    return delete(thinking).where(thinking.c.chat_id == bindparam("b_chat"), thinking.c.message_id == bindparam("b_id"))
+def _forget(table: Table) -> Delete:
+    """What belonged to a message as it was before."""
+    return delete(table).where(table.c.chat_id == bindparam("b_chat"), table.c.message_id == bindparam("b_id"))
 
 
 @lru_cache(maxsize=CACHED)

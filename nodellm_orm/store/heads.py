@@ -10,6 +10,8 @@ from sqlalchemy import bindparam, insert, literal, select
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.journal import ANY_OWNER, MessageAdded, Outdated
+from nodellm_orm.store.absent import insert_absent
+from nodellm_orm.store.attachments import attachment_rows, blob_rows
 from nodellm_orm.store.begin import head_values
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.entries import insert_dated, insert_plain, send
@@ -83,7 +85,7 @@ def create(
     """
     row = {**further, "id": head.id, "owner": head.owner, "next_position": len(messages), **head_row(head)}
     send(connection, _insert_chat(tables.chats), [row])
-    _add(connection, tables, head.id, 0, messages)
+    _add(connection, tables, head, 0, messages)
     return load(connection, tables, head.id, head.owner)
 
 
@@ -142,7 +144,7 @@ class Append:
                 raise busy(head.id, state.active_turn_id, state.lease_until)
             raise Outdated
         after = connection.scalar(_next_position(chats), {"b_chat": head.id})
-        _add(connection, self.tables, head.id, after - len(self.messages), self.messages)
+        _add(connection, self.tables, head, after - len(self.messages), self.messages)
         return load(connection, self.tables, head.id, head.owner)
 
     def confirm(self, connection: Connection) -> Snapshot | None:
@@ -152,15 +154,20 @@ class Append:
 
 
 def _add(
-    connection: Connection, tables: Tables, chat_id: UUID, first: int, messages: Sequence[tuple[UUID, Message]]
+    connection: Connection, tables: Tables, head: ChatHead, first: int, messages: Sequence[tuple[UUID, Message]]
 ) -> None:
     placed = [
         MessageAdded(id=key, message=replace(message, position=position))
         for position, (key, message) in enumerate(messages, first)
     ]
-    rows = [message_row(chat_id, None, entry.id, entry.message) for entry in placed]
+    rows = [message_row(head.id, None, entry.id, entry.message) for entry in placed]
+    thinking = [row for entry in placed for row in thinking_rows(head.id, entry)]
+    attachments = [row for entry in placed for row in attachment_rows(head.id, entry.id, entry.message)]
+    blobs = blob_rows(head.owner, (entry.message for entry in placed))
     send(connection, insert_dated(tables.messages), rows)
-    send(connection, insert_plain(tables.thinking), [row for entry in placed for row in thinking_rows(chat_id, entry)])
+    send(connection, insert_plain(tables.thinking), thinking)
+    send(connection, insert_plain(tables.attachments), attachments)
+    send(connection, insert_absent(connection.dialect.name, tables.blobs), blobs)
 
 
 @lru_cache(maxsize=CACHED)

@@ -9,6 +9,7 @@ from sqlalchemy import and_, bindparam, func, select
 
 from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
 from nodellm_orm.ports.journal import ANY_OWNER, Snapshot
+from nodellm_orm.store.attachments import with_contents
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import CACHED, chat_parameters, not_found, of_chat
 from nodellm_orm.store.mapping import attempt_of, call_of, head_of, message_of, turn_of
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def load(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner) -> Snapshot:
-    """The chat as stored, in four queries or two.
+    """The chat as stored, in four queries or two, and one more for the contents of files.
 
     Head and last turn come from one statement, and messages only up to the place it tells, so that what another
     worker writes meanwhile is seen as a whole or not at all.
@@ -46,7 +47,7 @@ def load(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner) ->
         not_found(chat_id)
     until = {"b_chat": chat_id, "b_until": row["next_position"]}
     rows = connection.execute(_messages(tables.messages), until).mappings().all()
-    messages = tuple(message_of(message) for message in rows)
+    messages = with_contents(connection, tables.blobs, row["owner"], [message_of(message) for message in rows])
     return Snapshot(
         head=head_of(row),
         messages=messages,
@@ -113,7 +114,9 @@ def history(
         not_found(chat_id)
     # A chat without a message on this page is one row of NULLs.
     page = [message_of(row) for row in rows if row["id"] is not None]
-    return tuple(reversed(page)) if backwards else tuple(page)
+    if backwards:
+        page.reverse()
+    return with_contents(connection, tables.blobs, rows[0]["owner"], page)
 
 
 def check_limit(limit: int) -> None:
@@ -241,7 +244,8 @@ def _page(chats: Table, messages: Table, *, any_owner: bool, before: bool, after
         conditions.append(messages.c.position > bindparam("b_after"))
     joined = chats.outerjoin(messages, and_(*conditions))
     order = messages.c.position.desc() if backwards else messages.c.position
-    page = select(*_message_columns(messages)).select_from(joined).where(*of_chat(chats, _any(any_owner)))
+    columns = [*_message_columns(messages), chats.c.owner]
+    page = select(*columns).select_from(joined).where(*of_chat(chats, _any(any_owner)))
     return page.order_by(order).limit(bindparam("b_limit"))
 
 

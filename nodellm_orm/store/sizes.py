@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _MYSQL: Final = frozenset({"mysql", "mariadb"})
 _UNQUESTIONED: Final = 200_000
-"""Characters: escaped and as UTF-8 these still fit into the smallest limit that servers are set up with (1 MB)."""
+"""Characters or bytes: escaped and as UTF-8 these fit into the smallest limit that servers are set up with (1 MB)."""
 _OVERHEAD: Final = 16_384
 """Bytes of the statement around the values."""
 _DOUBLED: Final = frozenset(b"\\'\"\0\n\r\x1a")
@@ -39,20 +39,22 @@ def check_sizes(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> No
     if connection.dialect.name not in _MYSQL:
         return
     for row in rows:
-        texts = [value for value in row.values() if isinstance(value, str)]
-        if sum(map(len, texts)) <= _UNQUESTIONED:
+        values = [value for value in row.values() if isinstance(value, str | bytes)]
+        if sum(map(len, values)) <= _UNQUESTIONED:
             continue
         limit = _limit(connection)
-        size = sum(map(_size, texts)) + _OVERHEAD
+        size = sum(map(_size, values)) + _OVERHEAD
         if size > limit:
             msg = (
                 f"a row of about {size} bytes is over the server's max_allowed_packet of {limit}; "
-                "shorten the message or raise max_allowed_packet"
+                "shorten the message or its files, or raise max_allowed_packet"
             )
             raise StorageError(msg, details={"size": size, "max_allowed_packet": limit})
 
 
-def _size(value: str) -> int:
+def _size(value: str | bytes) -> int:
+    if isinstance(value, bytes):
+        return 2 * len(value)  # sent as digits
     data = value.encode("utf-8", "surrogatepass")
     return len(data) + sum(data.count(byte) for byte in _DOUBLED)
 

@@ -7,16 +7,14 @@ import time
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy.dialects import mysql, postgresql, sqlite
-
 from nodellm_orm.domain.jsontext import encode
-from nodellm_orm.store.clock import DatabaseNow
+from nodellm_orm.store.absent import insert_absent
 from nodellm_orm.store.entries import send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection, Engine, Insert, Table
+    from sqlalchemy import Connection, Engine, Table
 
     from nodellm_orm.store.access import Access
 
@@ -68,7 +66,7 @@ class Texts:
         """Write those that are missing, in the transaction of the turn that refers to them."""
         rows = [{"owner": self._owner, "sha256": key, "text": text} for key, text in self._missing]
         if rows:
-            send(connection, _insert_absent(connection.dialect.name, self._table), rows)
+            send(connection, insert_absent(connection.dialect.name, self._table), rows)
 
     def remember(self) -> None:
         """They are committed: do not write them again."""
@@ -79,13 +77,3 @@ class Texts:
             known.clear()
         now = time.monotonic()
         known.update((self._key(key), now) for key, _ in self._missing)
-
-
-def _insert_absent(dialect: str, table: Table) -> Insert:
-    """An insert that leaves an existing row as it is."""
-    if dialect == "postgresql":
-        return postgresql.insert(table).values(created_at=DatabaseNow()).on_conflict_do_nothing()
-    if dialect == "sqlite":
-        return sqlite.insert(table).values(created_at=DatabaseNow()).on_conflict_do_nothing()
-    # INSERT IGNORE would also turn values that do not fit into warnings.
-    return mysql.insert(table).values(created_at=DatabaseNow()).on_duplicate_key_update(sha256=table.c.sha256)

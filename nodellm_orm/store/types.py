@@ -15,7 +15,9 @@ from uuid import UUID
 from sqlalchemy import BigInteger, DateTime, LargeBinary, Numeric, String, Text, Uuid
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DontWrapMixin
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import operators
+from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import CHAR, TypeDecorator
 
 from nodellm_orm.domain.jsontext import JsonTextError, JsonValue, dumps, loads
@@ -24,7 +26,9 @@ from nodellm_orm.errors import StorageError
 from nodellm_orm.store.escaping import MARK, escape, escape_json, escape_key, unescape, unescape_json
 
 if TYPE_CHECKING:
+    from sqlalchemy import BindParameter, ColumnElement
     from sqlalchemy.engine import Dialect
+    from sqlalchemy.sql.compiler import SQLCompiler
     from sqlalchemy.sql.operators import OperatorType
     from sqlalchemy.types import TypeEngine
 
@@ -323,8 +327,30 @@ class Count(TypeDecorator[int]):
         return None if value is None else int(value)
 
 
+class _SentAsHex(FunctionElement[bytes]):
+    """A value that crosses to MySQL as hexadecimal digits; elsewhere as it is."""
+
+    type = LargeBinary()
+    inherit_cache = True
+
+
+@compiles(_SentAsHex)
+def _as_it_is(element: _SentAsHex, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(_SentAsHex, "mysql")
+@compiles(_SentAsHex, "mariadb")
+def _unhex(element: _SentAsHex, compiler: SQLCompiler, **options: Any) -> str:
+    return f"UNHEX({compiler.process(element.clauses, **options)})"
+
+
 class LongBlob(TypeDecorator[bytes]):
-    """Bytes of any length."""
+    """Bytes of any length.
+
+    MySQL is sent their digits: aiomysql cannot send bytes with every version of PyMySQL that it accepts, and what other
+    drivers escape becomes as long in the worst case.
+    """
 
     impl = LargeBinary
     cache_ok = True
@@ -332,3 +358,13 @@ class LongBlob(TypeDecorator[bytes]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """``BLOB``; on MySQL, whose ``BLOB`` ends at 64 KB, ``LONGBLOB``."""
         return mysql.LONGBLOB() if dialect.name in _MYSQL else LargeBinary()
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        """On MySQL, digits in place of what the driver makes of bytes."""
+        if dialect.name in _MYSQL:
+            return lambda value: None if value is None else bytes(value).hex()
+        return super().bind_processor(dialect)
+
+    def bind_expression(self, bindparam: BindParameter[bytes]) -> ColumnElement[bytes]:
+        """Where a value stands in a statement."""
+        return _SentAsHex(bindparam)

@@ -141,6 +141,7 @@ CLIENTS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     (("openai",), {**GIVEN, "timeout": -1}, r"Timeout\(total=\) is a number of seconds above 0"),
     (("openai",), {**GIVEN, "timeout": math.nan}, "seconds above 0, or None for no limit"),
     (("openai",), {**GIVEN, "timeout": {"total": 1}}, "seconds above 0, or None for no limit"),
+    (("openai",), {**GIVEN, "attachments": {"paths": True}}, r"attachments is an AttachmentPolicy\(paths="),
     (("openai",), {**GIVEN, "retry": 3}, r"retry is a RetryPolicy\(max_attempts=...\)"),
     (("openai",), {**GIVEN, "prices": {"m": 2}}, r"Price\(input=1, output=2\)"),
     (("openai",), {**GIVEN, "model": ""}, "model is empty; leave it out"),
@@ -395,7 +396,6 @@ ASKING: list[tuple[dict[str, Any], str]] = [
     ({"idempotency_key": 5}, r"pass str\(...\)"),
     ({"idempotency_key": ""}, "idempotency_key is empty"),
     ({"idempotency_key": "k" * 256}, "use at most 255"),
-    ({"files": ["a.png"]}, "put their text into the question"),
     ({"instructions": "x"}, "unknown option instructions"),
 ]
 
