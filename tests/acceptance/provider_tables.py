@@ -17,7 +17,7 @@ from nodellm_orm.domain.settings import Settings, ThinkingConfig
 from nodellm_orm.domain.tools import ToolSpec
 from nodellm_orm.errors import UnsupportedFeatureError
 from nodellm_orm.ports.wire import ModelLister, ModelRequest, TokenCounter
-from nodellm_orm.providers.registry import find_provider, provider_names
+from nodellm_orm.providers.registry import Registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -38,6 +38,8 @@ _TYPES: Final[dict[MediaKind, str]] = {
     "document": "application/pdf",
     "text": "text/plain",
 }
+_OURS: Final = Registry()
+"""The providers of the package; a program may have registered others."""
 _YES: Final = "yes"
 _NO: Final = "-"
 _WORDS: Final = "in words"
@@ -87,9 +89,7 @@ class Offer:
 
 def offers() -> list[Offer]:
     """Every provider of the package in every format it speaks, in the order of names."""
-    return [
-        Offer(row, dialect) for name in provider_names() for row in (find_provider(name),) for dialect in row.dialects
-    ]
+    return [Offer(row, dialect) for name in _OURS.names for row in (_OURS.find(name),) for dialect in row.dialects]
 
 
 def abilities(offer: Offer) -> dict[str, str]:
@@ -134,8 +134,8 @@ def _yes(able: bool) -> str:  # noqa: FBT001 — the value of a cell
 def addresses() -> str:
     """Where each provider is, which key it takes, and what is asked when nothing is named."""
     rows = []
-    for name in provider_names():
-        row = find_provider(name)
+    for name in _OURS.names:
+        row = _OURS.find(name)
         keys = " or ".join(f"`{rule.env}`" for rule in row.keys if rule.env) or _NO
         formats = ", ".join(f"`{dialect.alias or dialect.wire.name}`" for dialect in row.dialects)
         options = ", ".join(f"`{option}`" for option in sorted(row.option_names)) or _NO
