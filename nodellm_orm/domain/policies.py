@@ -21,7 +21,8 @@ from nodellm_orm.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DEFAULT_RETRY_STATUSES = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
+DEFAULT_RETRY_STATUSES = frozenset({408, 409, 424, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
+"""Those that pass: of the provider itself, of what it depends on (424), and of the network in front of it (52x)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +73,8 @@ class RetryPolicy:
         base_ms: the first delay in milliseconds; doubles with every attempt.
         max_ms: the longest delay we choose ourselves, in milliseconds.
         jitter: draw the delay between zero and the computed one (full jitter).
-        statuses: HTTP statuses that may be retried.
+        statuses: HTTP statuses that may be retried. A refusal with another status counts as 429 where its words say
+            that it is a rate limit, and as 503 where they say that the provider is overloaded.
         longest_wait: seconds; when a provider asks for more, the attempt fails at once.
 
     Raises:

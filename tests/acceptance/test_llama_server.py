@@ -127,7 +127,7 @@ async def test_chats_streams_and_resumes(server: LocalServer, spoken: Spoken, en
 async def test_a_stream_says_what_a_whole_answer_says(server: LocalServer, spoken: Spoken) -> None:
     """At temperature 0 the same question gives the same words either way, and the same token counts."""
     async with spoken.llm(server) as llm:
-        options = {"temperature": 0, "max_tokens": MAX_TOKENS}
+        options: dict[str, Any] = {"temperature": 0, "max_tokens": MAX_TOKENS}
         whole = await llm.chat(**options).ask("Name three colours.")
         async with llm.chat(**options).stream("Name three colours.") as stream:
             streamed = await stream.reply()
@@ -146,7 +146,7 @@ async def test_a_history_with_calls_is_understood(server: LocalServer, spoken: S
         Message(role="tool", parts=(ToolResultPart(call_id=call.call_id, name=call.name, content="21 degrees"),))
         for call in calls
     ]
-    before = [
+    before: list[Message | dict[str, str]] = [
         {"role": "user", "content": "What is the weather in Oslo and in Rome?"},
         Message(role="assistant", parts=(TextPart(text="I look it up."), *calls)),
         *results,

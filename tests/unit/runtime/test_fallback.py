@@ -180,6 +180,15 @@ async def test_other_model_has_the_retry_policy_too() -> None:
     ]
 
 
+async def test_reply_names_the_model_that_was_asked_where_the_answer_names_none() -> None:
+    """Servers that do not say which model answered are taken at the word of the request."""
+    world = Fallen(BUSY, spares=(second(replace(says("Hello"), model=None)),))
+
+    reply = await world.chat.ask("Hi")
+
+    assert (reply.provider, reply.model) == ("second", "n-1")
+
+
 async def test_next_turn_begins_with_the_chats_own_model() -> None:
     """A turn that went elsewhere leaves the chat as it was: the next question goes to its own model first."""
     spare = second(says("from elsewhere"))
