@@ -59,6 +59,7 @@ from nodellm_orm.errors import (
     UnsupportedFeatureError,
 )
 from nodellm_orm.llm import LLM, create_llm
+from nodellm_orm.neutral import AnthropicLLMClient, OpenAILLMClient
 from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
 from nodellm_orm.ports.llm import LLMClient, LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
 from nodellm_orm.ports.wire import ModelRequest
@@ -73,6 +74,7 @@ from nodellm_orm.store.schema import migrate
 __all__ = [
     "ANY_OWNER",
     "LLM",
+    "AnthropicLLMClient",
     "AttachmentError",
     "AttachmentPolicy",
     "AuthenticationError",
@@ -111,6 +113,7 @@ __all__ = [
     "ModelRequest",
     "NodeLLMError",
     "OpaquePart",
+    "OpenAILLMClient",
     "OverloadedError",
     "Page",
     "PermissionDeniedError",

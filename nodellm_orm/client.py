@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from nodellm_orm.chat import Chat
-from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
+from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES
-from nodellm_orm.llm import LLM
+from nodellm_orm.neutral import source_of
 from nodellm_orm.opening import LEASE, as_uuid, behaviour_of, check_names, names_of, new_head, opening_messages
 from nodellm_orm.ports.journal import ANY_OWNER
 from nodellm_orm.runtime.clock import new_id
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
     from nodellm_orm.domain.policies import Timeout
+    from nodellm_orm.llm import LLM
     from nodellm_orm.ports.journal import Journal, Owner
+    from nodellm_orm.ports.llm import LLMClient
     from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
 
@@ -47,7 +49,7 @@ _DATABASE_TIMEOUT = 30.0
 
 async def create_chat(
     session: Database,
-    llm: LLM,
+    llm: LLM | LLMClient,
     *,
     model: str | None = None,
     provider: str | None = None,
@@ -73,7 +75,7 @@ async def create_chat(
 
     Args:
         session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
-        llm: the client that answers.
+        llm: the client that answers: made by `create_llm`, or anything with an async ``complete`` (`LLMClient`).
         model: the model to ask; the client's own when omitted.
         provider: its provider, when that is not the client's own.
         instructions: how the model should behave.
@@ -101,7 +103,7 @@ async def create_chat(
         SchemaVersionError: the tables are missing; run ``await migrate(engine)``.
         ChatNotFoundError: the id belongs to another owner's chat.
     """
-    client = _client(llm)
+    client = source_of(llm)
     refuse_unknown(options, OPTION_NAMES, among=names_of(create_chat))
     refuse_owner(owner)
     refuse_text("title", title, empty=True)
@@ -134,7 +136,7 @@ async def create_chat(
 
 async def load_chat(
     session: Database,
-    llm: LLM,
+    llm: LLM | LLMClient,
     chat_id: UUID | str,
     *,
     owner: Owner = None,
@@ -156,7 +158,7 @@ async def load_chat(
 
     Args:
         session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
-        llm: the client that answers.
+        llm: the client that answers: made by `create_llm`, or anything with an async ``complete`` (`LLMClient`).
         chat_id: the chat's id, or its text.
         owner: must equal the stored one; omitted means a chat without owner, `ANY_OWNER` means anybody's.
         tools: what the model may call, given again in every process.
@@ -176,7 +178,7 @@ async def load_chat(
     Raises:
         ChatNotFoundError: there is no such chat for this owner.
     """
-    client = _client(llm)
+    client = source_of(llm)
     refuse_unknown(options, OPTION_NAMES, among=names_of(load_chat))
     refuse_owner(owner, anybody=ANY_OWNER)
     behaviour, _ = behaviour_of(
@@ -246,7 +248,7 @@ class Chats:
 
     Args:
         session: an `async_sessionmaker` or an `AsyncEngine`.
-        llm: the client that answers.
+        llm: the client that answers: made by `create_llm`, or anything with an async ``complete`` (`LLMClient`).
         tools: what the model may call.
         options: what `create_chat` and `load_chat` take beyond these.
 
@@ -255,10 +257,12 @@ class Chats:
         >>> chat = await chats.load(chat_id, owner=user.id)
     """
 
-    def __init__(self, session: Database, llm: LLM, *, tools: Iterable[ToolSource] = (), **options: Any) -> None:
+    def __init__(
+        self, session: Database, llm: LLM | LLMClient, *, tools: Iterable[ToolSource] = (), **options: Any
+    ) -> None:
         """Keep the defaults."""
         self._session = session
-        self._llm = llm
+        self._llm = cast("LLM | LLMClient", source_of(llm))  # one for all chats
         self._options = {"tools": collect(tools), **options}
 
     async def create(self, **options: Any) -> Chat:
@@ -282,16 +286,6 @@ class Chats:
         return await list_chats(
             self._session, owner=owner, metadata=metadata, limit=limit, after=after, records=records
         )
-
-
-def _client(llm: object) -> LLM:
-    if isinstance(llm, LLM):
-        return llm
-    if hasattr(llm, "complete"):
-        msg = "only clients made by create_llm() can stand behind a chat yet"
-        raise UnsupportedFeatureError(msg)
-    msg = f"llm is a client made by create_llm(), not {type(llm).__name__}"
-    raise ConfigurationError(msg)
 
 
 def _journal(

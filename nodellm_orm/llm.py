@@ -34,6 +34,7 @@ from nodellm_orm.runtime.host import Host
 from nodellm_orm.runtime.inquiry import Desk
 from nodellm_orm.runtime.memory import MemoryJournal
 from nodellm_orm.runtime.model import HttpModel
+from nodellm_orm.runtime.oneshot import complete
 from nodellm_orm.runtime.prompted import PromptedModel
 from nodellm_orm.runtime.refusals import (
     refuse_unknown,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.policies import Fallback
+    from nodellm_orm.ports.llm import LLMCompleteResult, LLMMessage, LLMTool
     from nodellm_orm.ports.transport import Transport
     from nodellm_orm.providers.alternatives import FallbackSource
     from nodellm_orm.providers.endpoint import Endpoint
@@ -325,6 +327,43 @@ class LLM:
         journal = MemoryJournal(self._host.engine.clock)
         opened = [(new_id(), message) for message in opening_messages(messages)]
         return Chat(self._host, journal, Conversation.of(journal.keep(head, opened)), behaviour)
+
+    async def complete(
+        self,
+        *,
+        model: str | None = None,
+        messages: Sequence[LLMMessage],
+        system: str | None = None,
+        tools: Sequence[LLMTool] | None = None,
+        max_tokens: int | None = None,
+    ) -> LLMCompleteResult:
+        """Answer once, without a chat and without a row (see `LLMClient`).
+
+        Args:
+            model: the model to ask; this client's own when omitted.
+            messages: texts of user and assistant.
+            system: how it should behave.
+            tools: what it may call; a single one has to be called.
+            max_tokens: of the answer.
+
+        Raises:
+            ProviderError: the provider could not answer.
+
+        Example:
+            >>> result = await llm.complete(model="gpt-5-mini", messages=[LLMMessage(role="user", content="Hi")])
+            >>> result.text, result.stop_reason
+            ('Hello!', 'completed')
+        """
+        check_names(None, model=model)
+        return await complete(
+            self.model(None, model, None),
+            engine=self._host.engine,
+            timeout=self.timeout,
+            messages=messages,
+            system=system,
+            tools=tools,
+            max_tokens=max_tokens,
+        )
 
     # ── about models ──────────────────────────────────────────────────────────────────────────────────────────────
 
