@@ -78,7 +78,10 @@ async def measure(url: str) -> None:
     engine = make_engine(url)
     await migrate(engine)
     name = make_url(url).get_backend_name()
-    async with LoopbackServer(answer) as server, create_llm("openai", base_url=f"{server.url}/v1", api_key="k") as llm:
+    async with (
+        LoopbackServer(answer) as server,
+        create_llm("openai", api="chat", base_url=f"{server.url}/v1", api_key="k") as llm,
+    ):
         async with httpx.AsyncClient() as client:
             bare = await timed(lambda: client.post(f"{server.url}/v1/chat/completions", json={"messages": []}))
         memory = llm.chat()

@@ -79,6 +79,11 @@ class Accumulator:
         self._model: str | None = None
         self._response_id: str | None = None
 
+    @property
+    def response_id(self) -> str | None:
+        """The provider's id of the response, once it is known."""
+        return self._response_id
+
     def add(self, event: Event) -> None:
         """Take in the next event."""
         match event:

@@ -92,3 +92,16 @@ class ModelProfile:
     between."""
     result_status: bool = True
     """Bedrock: takes the word that a tool failed; where not, only the result's own words say so."""
+    thinking_summaries: bool = True
+    """Responses: sums up what it thought, when it is asked to think."""
+    embedding_batch: int = 96
+    """Embeddings: texts that one request may have."""
+    embedding_bytes: int = 300_000
+    """Embeddings: bytes of UTF-8 that the texts of one request may have together; a longer text goes alone. No text has
+    more tokens than bytes, so this keeps limits on tokens too."""
+    embedding_dimensions: str | None = "dimensions"
+    """Embeddings: the member that asks for the length of vectors; ``None`` where they have one length only."""
+    embedding_base64: bool = False
+    """Embeddings: asks for vectors as packed bytes, which are a third of the size of digits."""
+    embedding_form: Literal["titan", "titan_image", "nova", "cohere", "none"] = "none"
+    """Bedrock: the form in which an embedding model takes texts."""

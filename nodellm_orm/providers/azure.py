@@ -15,10 +15,11 @@ from urllib.parse import quote, urlsplit
 from nodellm_orm.domain.jsontext import loads
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.providers.endpoint import located
-from nodellm_orm.providers.models_azure import AZURE_CHAT_PROFILES
+from nodellm_orm.providers.models_azure import AZURE_CHAT_PROFILES, AZURE_RESPONSES_PROFILES
 from nodellm_orm.providers.row import Dialect, KeyRule, Place, ProviderRow
 from nodellm_orm.transport import Secret
 from nodellm_orm.wire.openai_chat import OpenAIChat
+from nodellm_orm.wire.openai_responses import UncountedResponses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,10 @@ _VERSION: Final = "api-version"
 _VERSION_ENV: Final = "OPENAI_API_VERSION"
 _UNVERSIONED: Final = frozenset({"v1", "latest", "preview"})
 """Versions that mean the newer address."""
-_CHAT: Final = "/chat/completions"
+_FIRST_WITH_RESPONSES: Final = "2025-03-01"
+"""The first version of the classic address that has the Responses format."""
+_RESPONSES: Final = UncountedResponses()
+_OF_DEPLOYMENTS: Final = frozenset({"/chat/completions", "/embeddings"})
 _DEPLOYMENTS: Final = "deployments"
 _MODEL: Final = re.compile(rb'\{"model":("(?:[^"\\]|\\.)*")')
 
@@ -46,7 +50,7 @@ def locate(inquiry: Inquiry) -> Place:
         inquiry: ``base_url`` or the option ``endpoint``, the option ``api_version``, and the environment.
 
     Raises:
-        ConfigurationError: the key or the address is missing or malformed.
+        ConfigurationError: the key or the address is missing or malformed, or the format is not spoken there.
     """
     endpoint = inquiry.options.get("endpoint")
     if endpoint is not None and inquiry.base_url is not None:
@@ -61,7 +65,18 @@ def locate(inquiry: Inquiry) -> Place:
             row=row if inquiry.api_key is not None else replace(row, keys=row.keys[::-1]),
         )
     )
-    return _addressed(place, _version(inquiry, place))
+    version = _version(inquiry, place)
+    if inquiry.api == _RESPONSES.name and not _has_responses(place, version):
+        msg = 'this address has Chat Completions only: pass api="chat", or leave api_version and the path out'
+        raise ConfigurationError(msg)
+    return _addressed(place, version)
+
+
+def _has_responses(place: Place, version: str | None) -> bool:
+    path = urlsplit(place.base_url).path.rstrip("/")
+    if path.endswith("/v1"):
+        return True
+    return not (path.endswith("/models") or f"/{_DEPLOYMENTS}/" in path or (version or "9") < _FIRST_WITH_RESPONSES)
 
 
 def _version(inquiry: Inquiry, place: Place) -> str | None:
@@ -117,8 +132,8 @@ class DeploymentTransport:
         self, request: WireRequest, *, timeout: Timeout, headers: Mapping[str, str] | None = None
     ) -> AbstractAsyncContextManager[WireResponse]:
         """See `Transport.open`."""
-        if request.path == _CHAT:
-            path = f"/{_DEPLOYMENTS}/{quote(_model(request.body), safe='')}{_CHAT}"
+        if request.path in _OF_DEPLOYMENTS:
+            path = f"/{_DEPLOYMENTS}/{quote(_model(request.body), safe='')}{request.path}"
             request = replace(request, path=path)
         return self._plain.open(request, timeout=timeout, headers=headers)
 
@@ -138,7 +153,10 @@ def _model(body: bytes) -> str:
 
 AZURE: Final = ProviderRow(
     name="azure",
-    dialects=(Dialect(wire=OpenAIChat(), profiles=AZURE_CHAT_PROFILES, alias="chat"),),
+    dialects=(
+        Dialect(wire=_RESPONSES, profiles=AZURE_RESPONSES_PROFILES, alias="responses"),
+        Dialect(wire=OpenAIChat(), profiles=AZURE_CHAT_PROFILES, alias="chat"),
+    ),
     base_url_env="AZURE_OPENAI_ENDPOINT",
     keys=(
         KeyRule(env="AZURE_OPENAI_API_KEY", header="api-key", scheme=None),

@@ -147,6 +147,7 @@ BEDROCK: Final = ProviderRow(
     keys=(KeyRule(env="AWS_BEARER_TOKEN_BEDROCK"),),
     key_required=False,
     default_model="global.anthropic.claude-haiku-4-5-20251001-v1:0",
+    embedding_model="amazon.titan-embed-text-v2:0",
     options=frozenset({"region", "aws_profile", *_KEY_ENVS}),
     locate=locate,
     connect=connect,

@@ -14,4 +14,5 @@ DEEPSEEK: Final = ProviderRow(
     base_url="https://api.deepseek.com",
     keys=(KeyRule(env="DEEPSEEK_API_KEY"),),
     default_model="deepseek-v4-flash",
+    embeds=False,
 )

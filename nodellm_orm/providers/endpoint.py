@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from nodellm_orm.domain.messages import Origin
 from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.ports.wire import Embedder
 from nodellm_orm.providers.addresses import address_of
 from nodellm_orm.providers.row import Inquiry, KeyRule, Place
 from nodellm_orm.transport import HttpTransport, Secret, check_headers, check_key
@@ -40,6 +41,10 @@ class Endpoint:
     secret_headers: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
     query: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
     default_model: str | None = None
+    embedding_model: str | None = None
+    """The model that makes vectors of texts when none is named."""
+    embeds: bool = True
+    """Whether there are embeddings here."""
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     """What the provider's own ``connect`` has to know."""
     connect: Connect | None = None
@@ -124,6 +129,8 @@ def resolve(
         secret_headers=place.secret_headers,
         query=place.query,
         default_model=place.default_model or row.default_model,
+        embedding_model=place.embedding_model or row.embedding_model,
+        embeds=row.embeds and isinstance(dialect.wire, Embedder),
         options=MappingProxyType(dict(given if place.options is None else place.options)),
         connect=row.connect,
     )
@@ -198,16 +205,22 @@ def _header(rule: KeyRule, name: str, value: str) -> dict[str, Secret]:
 def _option_headers(inquiry: Inquiry) -> dict[str, str]:
     headers: dict[str, str] = {}
     for option in inquiry.row.header_options:
-        if value := _option_value(inquiry, option):
-            headers |= check_headers({option.header: value})
+        name, value = _option_value(inquiry, option)
+        if value:
+            try:
+                headers |= check_headers({option.header: value})
+            except ConfigurationError as error:
+                msg = f"{name}: {error}"
+                raise ConfigurationError(msg) from None
     return headers
 
 
-def _option_value(inquiry: Inquiry, option: HeaderOption) -> str | None:
+def _option_value(inquiry: Inquiry, option: HeaderOption) -> tuple[str, str | None]:
+    """The name that a user knows it by, and the value."""
     given = inquiry.options.get(option.option)
     if given is not None:
-        return str(given)
-    return inquiry.environment.word(option.env) if option.env else None
+        return option.option, str(given)
+    return (option.env, inquiry.environment.word(option.env)) if option.env else ("", None)
 
 
 def _dialect(row: ProviderRow, api: str | None) -> Dialect:

@@ -43,5 +43,6 @@ GEMINI: Final = ProviderRow(
         KeyRule(env="GEMINI_API_KEY", header=_HEADER, scheme=None),
     ),
     default_model="gemini-3.5-flash",
+    embedding_model="gemini-embedding-2",
     locate=_located,
 )

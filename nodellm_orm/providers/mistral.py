@@ -14,4 +14,5 @@ MISTRAL: Final = ProviderRow(
     base_url="https://api.mistral.ai/v1",
     keys=(KeyRule(env="MISTRAL_API_KEY"),),
     default_model="mistral-small-latest",
+    embedding_model="mistral-embed",
 )

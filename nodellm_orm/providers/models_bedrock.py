@@ -92,6 +92,9 @@ _QWEN_SEEING: Final = _SEEING_SCHEMAS
 _ALWAYS_THINKS: Final = replace(_SCHEMAS, thinking_off="never")
 _R1: Final = replace(_NO_TOOLS, thinking_off="never", context_window=128_000)
 
+_TITAN_EMBEDDING: Final = replace(_PLAIN, embedding_form="titan", embedding_batch=1)
+_COHERE_EMBEDDING: Final = replace(_PLAIN, embedding_form="cohere")
+
 
 def _on_bedrock(name: str, profile: ModelProfile) -> ModelProfile:
     """A generation of Claude, as Bedrock has it."""
@@ -128,9 +131,21 @@ BEDROCK_PROFILES: Final = ProfileTable(
             "amazon.nova-micro": _NOVA_MICRO,
             "amazon.nova-premier": _NOVA_PREMIER,
             "amazon.nova-2": _NOVA_2,
+            "amazon.nova-2-multimodal-embeddings": replace(
+                _PLAIN, embedding_form="nova", embedding_batch=1, embedding_dimensions="embeddingDimension"
+            ),
             "amazon.titan": _OLDEST,
+            "amazon.titan-embed": _TITAN_EMBEDDING,
+            "amazon.titan-embed-image": replace(
+                _TITAN_EMBEDDING, embedding_form="titan_image", embedding_dimensions="outputEmbeddingLength"
+            ),
+            "amazon.titan-embed-text-v1": replace(_TITAN_EMBEDDING, embedding_dimensions=None),
+            "amazon.titan-embed-g1": replace(_TITAN_EMBEDDING, embedding_dimensions=None),
             "ai21.jamba": _WORDS_ONLY,
             "cohere.command-r": _WORDS_ONLY,
+            "cohere.embed": replace(_COHERE_EMBEDDING, embedding_dimensions="output_dimension"),
+            "cohere.embed-english-v3": replace(_COHERE_EMBEDDING, embedding_dimensions=None),
+            "cohere.embed-multilingual-v3": replace(_COHERE_EMBEDDING, embedding_dimensions=None),
             "deepseek.r1": _R1,
             "deepseek.v3": _SWITCHED,
             "google.gemma": _SEEING_SCHEMAS,

@@ -81,6 +81,8 @@ _GEMMA_4: Final = replace(
     _GEMINI_2_0, max_output_tokens=None, structured="none", context_window=262_144, media=("image", "text")
 )
 
+_EMBEDDING: Final = replace(_PROXIED, embedding_batch=100, embedding_dimensions="outputDimensionality")
+
 _BY_PREFIX: Final[Mapping[str, ModelProfile]] = MappingProxyType(
     {
         "gemini-": _GEMINI_4,
@@ -109,6 +111,8 @@ _BY_PREFIX: Final[Mapping[str, ModelProfile]] = MappingProxyType(
         "gemini-3.8-flash-tts": _SPEECH,
         "gemini-3.8-flash-lite-tts": _SPEECH,
         "gemini-4": _GEMINI_4,
+        "gemini-embedding": _EMBEDDING,
+        "text-embedding": _EMBEDDING,
         "gemma-": _GEMMA_4,
         "gemma-2": _GEMMA_3,
         "gemma-3": _GEMMA_3,

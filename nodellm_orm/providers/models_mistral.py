@@ -28,6 +28,8 @@ _ADJUSTABLE: Final = replace(_PLAIN, thinking="effort", thinking_off="disabled",
 _MAGISTRAL: Final = replace(_PLAIN, thinking="adaptive", thinking_member="prompt_mode", thinking_off="never")
 _VOXTRAL: Final = replace(_PLAIN, media=("audio", "text"))
 _CODE: Final = replace(_PLAIN, media=("text",))
+# The API counts 16 384 tokens a request, each text's own beginning among them.
+_EMBEDDING: Final = replace(_PLAIN, embedding_batch=256, embedding_bytes=15_000, embedding_dimensions=None)
 
 MISTRAL_PROFILES: Final = ProfileTable(
     prefixes=MappingProxyType(
@@ -41,6 +43,8 @@ MISTRAL_PROFILES: Final = ProfileTable(
             "magistral": _MAGISTRAL,
             "voxtral": _VOXTRAL,
             "codestral": _CODE,
+            "codestral-embed": replace(_EMBEDDING, embedding_dimensions="output_dimension"),
+            "mistral-embed": _EMBEDDING,
         }
     ),
     otherwise=_PLAIN,

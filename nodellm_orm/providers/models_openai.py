@@ -80,6 +80,8 @@ _GPT_5_5: Final = replace(_GPT_5_4, sampling=False, thinking_off="disabled")
 _ALWAYS: Final = replace(_GPT_5_5, thinking_off="never", efforts=("low", "medium", "high", "xhigh"))
 _NEWEST: Final = _ALWAYS
 
+_EMBEDDING: Final = replace(_PROXIED, embedding_batch=2048, embedding_base64=True)
+
 OPENAI_CHAT_PROFILES: Final = ProfileTable(
     prefixes=MappingProxyType(
         {
@@ -126,6 +128,8 @@ OPENAI_CHAT_PROFILES: Final = ProfileTable(
             "gpt-6.1-sol": _ALWAYS,
             "gpt-6.1-terra": _GPT_5_5,
             "gpt-6.2": _NEWEST,
+            "text-embedding-": _EMBEDDING,
+            "text-embedding-ada": replace(_EMBEDDING, embedding_dimensions=None),
         }
     ),
     otherwise=_PROXIED,

@@ -14,6 +14,7 @@ OPENROUTER: Final = ProviderRow(
     base_url="https://openrouter.ai/api/v1",
     keys=(KeyRule(env="OPENROUTER_API_KEY"),),
     default_model="openai/gpt-5-mini",
+    embedding_model="openai/text-embedding-3-small",
     # Who asks, for OpenRouter's public statistics; nothing is sent unless it is given.
     header_options=(
         HeaderOption(option="app_url", header="http-referer", env="OPENROUTER_APP_URL"),

@@ -123,6 +123,7 @@ def register_provider(
     api_key_header: str = _BEARER,
     key_required: bool | None = None,
     default_model: str | None = None,
+    embedding_model: str | None = None,
     headers: Mapping[str, str] | None = None,
     profiles: ProfileOverrides | None = None,
     replace: bool = False,
@@ -138,6 +139,7 @@ def register_provider(
         api_key_header: header that carries the key: ``authorization`` (as ``Bearer <key>``), or any other (bare).
         key_required: whether a missing key is an error; by default it is one when ``api_key_env`` is given.
         default_model: used by chats that name no model.
+        embedding_model: used by ``llm.embed`` when it names no model.
         headers: sent with every request.
         profiles: what its models accept, where it differs from the defaults of the wire format: prefix of a model's
             name → the fields of `ModelProfile` that differ. The prefix ``""`` is every model.
@@ -170,6 +172,7 @@ def register_provider(
         keys=(KeyRule(env=api_key_env, header=header, scheme="Bearer" if header == _BEARER else None),),
         key_required=api_key_env is not None if key_required is None else key_required,
         default_model=default_model,
+        embedding_model=embedding_model,
         headers=MappingProxyType(check_headers(headers or {})),
     )
     _REGISTRY.add(row, replace=replace)

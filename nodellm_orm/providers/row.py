@@ -75,6 +75,8 @@ class Place:
     query: Mapping[str, Secret] = field(default_factory=lambda: MappingProxyType({}))
     default_model: str | None = None
     """Used instead of the row's, where the place decides which models there are."""
+    embedding_model: str | None = None
+    """Likewise, for embeddings."""
     options: Mapping[str, object] | None = None
     """What ``connect`` has to know; ``None`` hands on the options that were given."""
 
@@ -102,6 +104,10 @@ class ProviderRow:
     """Kinds of keys in order of preference; an explicit ``api_key`` is of the first kind."""
     key_required: bool = True
     default_model: str | None = None
+    embedding_model: str | None = None
+    """The model that makes vectors of texts when none is named."""
+    embeds: bool = True
+    """Whether it has embeddings, where its wire format has them."""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     """Sent with every request; names in lower case."""
     header_options: tuple[HeaderOption, ...] = ()

@@ -10,6 +10,7 @@ from nodellm_orm.providers.models_bedrock import BEDROCK_PROFILES
 from nodellm_orm.providers.models_gemini import GEMINI_PROFILES
 from nodellm_orm.providers.models_ollama import OLLAMA_PROFILES
 from nodellm_orm.providers.models_openai import OPENAI_CHAT_PROFILES
+from nodellm_orm.providers.models_openai_responses import OPENAI_RESPONSES_PROFILES
 from nodellm_orm.providers.profiles import TOLERANT, ProfileTable
 from nodellm_orm.providers.row import Dialect, HeaderOption, KeyRule, ProviderRow
 from nodellm_orm.wire.anthropic import Anthropic
@@ -17,14 +18,19 @@ from nodellm_orm.wire.bedrock import Bedrock
 from nodellm_orm.wire.gemini import Gemini
 from nodellm_orm.wire.ollama import Ollama
 from nodellm_orm.wire.openai_chat import OpenAIChat
+from nodellm_orm.wire.openai_responses import OpenAIResponses
 
 OPENAI: Final = ProviderRow(
     name="openai",
-    dialects=(Dialect(wire=OpenAIChat(), profiles=OPENAI_CHAT_PROFILES, alias="chat"),),
+    dialects=(
+        Dialect(wire=OpenAIResponses(), profiles=OPENAI_RESPONSES_PROFILES, alias="responses"),
+        Dialect(wire=OpenAIChat(), profiles=OPENAI_CHAT_PROFILES, alias="chat"),
+    ),
     base_url="https://api.openai.com/v1",
     base_url_env="OPENAI_BASE_URL",
     keys=(KeyRule(env="OPENAI_API_KEY"),),
     default_model="gpt-5-mini",
+    embedding_model="text-embedding-3-small",
     header_options=(
         HeaderOption(option="organization", header="openai-organization", env="OPENAI_ORG_ID"),
         HeaderOption(option="project", header="openai-project", env="OPENAI_PROJECT_ID"),
@@ -56,6 +62,9 @@ DIALECTS: Final = MappingProxyType(
         "gemini": Dialect(wire=Gemini(), profiles=GEMINI_PROFILES),
         "ollama": Dialect(wire=Ollama(), profiles=OLLAMA_PROFILES),
         "bedrock": Dialect(wire=Bedrock(), profiles=BEDROCK_PROFILES, alias="converse"),
+        "openai_responses": Dialect(
+            wire=OpenAIResponses(), profiles=ProfileTable(otherwise=TOLERANT), alias="responses"
+        ),
     }
 )
 """What a provider that a user registers speaks, by the name of the wire format."""

@@ -47,6 +47,7 @@ from nodellm_orm.testing.bodies import (
 from nodellm_orm.testing.gemini import gemini_body, gemini_error, gemini_stream
 from nodellm_orm.testing.loopback import Handler, LoopbackServer, ReceivedRequest
 from nodellm_orm.testing.ollama import ollama_body, ollama_stream
+from nodellm_orm.testing.responses import openai_responses_body, openai_responses_stream
 
 __all__ = [
     "EVENT_STREAM",
@@ -89,6 +90,8 @@ __all__ = [
     "openai_chat_body",
     "openai_chat_stream",
     "openai_error",
+    "openai_responses_body",
+    "openai_responses_stream",
     "raw_answer",
     "slowly",
     "sse_answer",

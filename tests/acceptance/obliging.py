@@ -13,6 +13,8 @@ from nodellm_orm.testing import (
     json_answer,
     openai_chat_body,
     openai_chat_stream,
+    openai_responses_body,
+    openai_responses_stream,
     sse_answer,
 )
 
@@ -55,6 +57,19 @@ def _openai(body: dict[str, Any]) -> Answer:
     return json_answer(openai_chat_body(text, tool_calls=calls))
 
 
+def _responses(body: dict[str, Any]) -> Answer:
+    text, calls = TEXT, []
+    form = body.get("text", {}).get("format")
+    if body.get("tools") and body["input"][-1]["type"] != "function_call_output":
+        function = body["tools"][0]
+        calls = [FakeCall(function["name"], instance(function["parameters"]))]
+    elif form:
+        text = dumps(instance(form["schema"]))
+    if body.get("stream"):
+        return sse_answer(openai_responses_stream(text, tool_calls=calls))
+    return json_answer(openai_responses_body(text, tool_calls=calls))
+
+
 def _anthropic(body: dict[str, Any]) -> Answer:
     text, calls = TEXT, []
     last = body["messages"][-1]["content"]
@@ -71,10 +86,14 @@ def _anthropic(body: dict[str, Any]) -> Answer:
 
 
 def obliging_server() -> LoopbackServer:
-    """Both formats, by the path of the request."""
+    """All three formats, by the path of the request."""
 
     async def handle(request: ReceivedRequest) -> Answer:
         body: Any = request.json()
+        if request.path.endswith("/responses/input_tokens"):
+            return json_answer({"object": "response.input_tokens", "input_tokens": 42})
+        if request.path.endswith("/responses"):
+            return _responses(body)
         return _anthropic(body) if request.path.endswith("/messages") else _openai(body)
 
     return LoopbackServer(handle)

@@ -137,7 +137,7 @@ CLIENTS: list[tuple[tuple[Any, ...], dict[str, Any], str]] = [
     (("openai",), {**GIVEN, "base_url": "localhost:8000"}, "give one like https://host/v1"),
     (("openai",), {**GIVEN, "base_url": "http://me:pw@host/v1"}, "give the key as api_key"),
     (("openai",), {**GIVEN, "base_url": "http://host/v1\r\nX: y"}, "give one URL without any"),
-    (("openai",), {**GIVEN, "api": "grpc"}, "it speaks: chat"),
+    (("openai",), {**GIVEN, "api": "grpc"}, "it speaks: responses, chat"),
     (("openai",), {**GIVEN, "timeout": -1}, r"Timeout\(total=\) is a number of seconds above 0"),
     (("openai",), {**GIVEN, "timeout": math.nan}, "seconds above 0, or None for no limit"),
     (("openai",), {**GIVEN, "timeout": {"total": 1}}, "seconds above 0, or None for no limit"),
@@ -215,7 +215,7 @@ async def test_swapped_or_foreign_arguments_are_refused(sqlite: AsyncEngine, llm
         with pytest.raises(ConfigurationError, match=r"create_llm\(\)"):
             await create_chat(sqlite, client)
     swapped: Any = (llm, sqlite)
-    with pytest.raises(ConfigurationError, match=r"create_llm\(\), not AsyncEngine"):
+    with pytest.raises(ConfigurationError, match=r"create_llm\(\), or an object .*, not AsyncEngine"):
         await create_chat(*swapped)
 
 
@@ -861,7 +861,7 @@ def client(speaker: Speaker, server: LoopbackServer) -> LLM:
     """A client whose key is the canary."""
     address = {"openai_chat": f"{server.url}/v1", "anthropic": server.url}[speaker.api]
     provider = {"openai_chat": "openai", "anthropic": "anthropic"}[speaker.api]
-    return create_llm(provider, base_url=address, api_key=CANARY, model=speaker.model, retry=ONCE)
+    return create_llm(provider, api=speaker.api, base_url=address, api_key=CANARY, model=speaker.model, retry=ONCE)
 
 
 async def everything(engine: AsyncEngine, table: Any) -> list[Any]:

@@ -24,6 +24,7 @@ _PROFILE: Final = ModelProfile(
     parallel_tool_calls=False,
     think_tags=True,
     context_window=CONTEXT_WINDOW,
+    embedding_dimensions=None,
 )
 _BASE_URL: Final = "local runs its model in this process and has no base_url; for a server use openai_compatible"
 
@@ -47,7 +48,10 @@ def locate(inquiry: Inquiry) -> Place:
         threads=_count(inquiry, "threads"), context_window=_count(inquiry, "context_window") or CONTEXT_WINDOW
     )
     return Place(
-        base_url=ENDPOINT, default_model=weights.default_model, options={"weights": weights, "server": options}
+        base_url=ENDPOINT,
+        default_model=weights.default_model,
+        embedding_model=inquiry.model or weights.default_model,
+        options={"weights": weights, "server": options},
     )
 
 

@@ -21,6 +21,8 @@ INSTALL_ENGINE: Final = "pip install 'nodellm_orm[local]'"
 CONTEXT_WINDOW: Final = 8192
 LONGEST_ANSWER: Final = 1024
 """Tokens of an answer whose length nobody has limited: small models tend to go on and on."""
+LONGEST_EMBEDDED: Final = 2048
+"""Tokens of a text that is turned into a vector."""
 _SILENT: Final = -1
 
 
@@ -31,10 +33,12 @@ class ServerOptions:
     Args:
         threads: threads that compute; by default all cores but one, which is left to the program itself.
         context_window: tokens that a conversation may have, answer included.
+        embeddings: whether it turns texts into vectors, rather than answering.
     """
 
     threads: int | None = None
     context_window: int = CONTEXT_WINDOW
+    embeddings: bool = False
 
     @property
     def thread_count(self) -> int:
@@ -118,4 +122,9 @@ def _parameters(engine: ModuleType, file: Path, options: ServerOptions, key: str
     parameters.verbosity = _SILENT
     parameters.ui = False
     parameters.endpoint_slots = False  # shows what others asked
+    if options.embeddings:
+        parameters.embedding = True
+        parameters.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        # A text is read in one go, for which memory is set aside.
+        parameters.n_batch = parameters.n_ubatch = min(options.context_window, LONGEST_EMBEDDED)
     return parameters

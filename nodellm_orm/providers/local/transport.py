@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.jsontext import loads
@@ -21,11 +22,12 @@ if TYPE_CHECKING:
 
 ENDPOINT: Final = "local:in-process"
 """The same in every process, whatever the port."""
+_EMBEDDINGS: Final = "/embeddings"
 _CLOSED: Final = "this client is closed; create another one with create_llm('local')"
 
 
 class LocalTransport:
-    """Runs at most one server a model file.
+    """Runs at most one server a model file, and one more for its embeddings.
 
     Args:
         weights: finds the file of a model.
@@ -46,7 +48,7 @@ class LocalTransport:
         self._pool = HttpPool(trust_env=False)
         self._options = options
         self._start = start
-        self._servers: dict[Path, asyncio.Task[LocalServer]] = {}
+        self._servers: dict[tuple[Path, bool], asyncio.Task[LocalServer]] = {}
         self._closed = False
 
     @property
@@ -68,18 +70,19 @@ class LocalTransport:
         Raises:
             ConfigurationError: the model's file is missing or cannot be run.
         """
-        server = await self._server(self._weights.file(_model(request)))
+        server = await self._server(self._weights.file(_model(request)), embeddings=request.path == _EMBEDDINGS)
         http = HttpTransport(server.url, secret_headers={"authorization": f"Bearer {server.key}"}, pool=self._pool)
         async with http.open(request, timeout=timeout, headers=headers) as response:
             yield response
 
-    async def _server(self, file: Path) -> LocalServer:
+    async def _server(self, file: Path, *, embeddings: bool) -> LocalServer:
         if self._closed:
             raise ConfigurationError(_CLOSED)
-        task = self._servers.get(file)
+        task = self._servers.get((file, embeddings))
         if task is None or _failed(task):
-            task = asyncio.create_task(asyncio.to_thread(self._start, file, self._options))
-            self._servers[file] = task
+            options = replace(self._options, embeddings=embeddings)
+            task = asyncio.create_task(asyncio.to_thread(self._start, file, options))
+            self._servers[file, embeddings] = task
         # Whoever gives up waiting must not stop the start for the others.
         return await asyncio.shield(task)
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _GROWING: Final = frozenset({"content", "text"})
 """Members of unknown deltas that continue what is there; any other replaces it."""
+_WHOLE: Final = "compaction_delta"
+"""A piece that is all of its block."""
 
 
 class Block(Protocol):
@@ -104,10 +106,10 @@ class _Thinking:
         self._key = key
         self._members = dict(members)
         self._text = [_piece(members, "thinking")]
-        self._signature = [signature] if isinstance(signature := members.get("signature"), str) else []
+        self._signature = text_of(members.get("signature"))
 
     def begin(self) -> Iterator[Event]:
-        yield ThinkingDelta(index=self._key, text=self._text[0], signature=next(iter(self._signature), None))
+        yield ThinkingDelta(index=self._key, text=self._text[0])
 
     def extend(self, delta: Mapping[str, object]) -> Iterator[Event]:
         match delta.get("type"):
@@ -115,18 +117,18 @@ class _Thinking:
                 self._text.append(_piece(delta, "thinking"))
                 yield ThinkingDelta(index=self._key, text=self._text[-1])
             case "signature_delta":
-                self._signature.append(_piece(delta, "signature"))
-                yield ThinkingDelta(index=self._key, signature=self._signature[-1])
+                # It comes whole: one that is told again is not its second half.
+                self._signature = _piece(delta, "signature") or self._signature
             case _:
                 pass
 
     def end(self) -> Iterator[Event]:
-        if not _beyond(self._members, "thinking", "signature"):
-            return
-        whole = self._members | {"thinking": join_surrogates("".join(self._text))}
-        if self._signature:
-            whole["signature"] = "".join(self._signature)
-        yield ThinkingDelta(index=self._key, opaque=dumps(whole))
+        opaque: JsonText | None = None
+        if _beyond(self._members, "thinking", "signature"):
+            signed = {} if self._signature is None else {"signature": self._signature}
+            opaque = dumps(self._members | {"thinking": join_surrogates("".join(self._text))} | signed)
+        if self._signature is not None or opaque is not None:
+            yield ThinkingDelta(index=self._key, signature=self._signature, opaque=opaque)
 
 
 class _Redacted:
@@ -213,9 +215,10 @@ class _Other:
         if delta.get("type") == "input_json_delta":
             self._input.append(_piece(delta, "partial_json"))
             return iter(())
+        growing = frozenset[str]() if delta.get("type") == _WHOLE else _GROWING
         for name, value in _beyond(delta).items():
             earlier = self._members.get(name)
-            grows = name in _GROWING and isinstance(earlier, str) and isinstance(value, str)
+            grows = name in growing and isinstance(earlier, str) and isinstance(value, str)
             self._members[name] = f"{earlier}{value}" if grows else value
             self._changed = True
         return iter(())

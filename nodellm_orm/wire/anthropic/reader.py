@@ -97,6 +97,9 @@ class MessageReader:
         self._last = self._open[index] = block_of(self._begun, members)
         self._begun += 1
         yield from self._last.begin()
+        if members.get("type") == "fallback":
+            # Another model goes on from here: it is the one that answers, as an unstreamed body says.
+            yield ResponseStarted(model=text_of((object_of(members.get("to")) or {}).get("model")))
 
     def _end(self, index: int) -> Iterator[Event]:
         block = self._open.pop(index, None)

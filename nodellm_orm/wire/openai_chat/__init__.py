@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nodellm_orm.wire.openai_chat.models import list_request, listed
+from nodellm_orm.wire.embeddings import embed_request, embedded
+from nodellm_orm.wire.listing import list_request, listed
 from nodellm_orm.wire.openai_chat.parse import failure, parse, request_id
 from nodellm_orm.wire.openai_chat.render import dropped, render
 from nodellm_orm.wire.openai_chat.stream import ChatStream
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nodellm_orm.domain.catalogue import ListedModel
+    from nodellm_orm.domain.embeddings import Embedded
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.errors import ProviderError
     from nodellm_orm.ports.transport import WireRequest
-    from nodellm_orm.ports.wire import ModelRequest, RenderCache, StreamParser
+    from nodellm_orm.ports.wire import EmbeddingRequest, ModelRequest, RenderCache, StreamParser
 
 
 class UnlistedChat:
@@ -48,6 +50,15 @@ class UnlistedChat:
     def request_id(self, headers: Mapping[str, str]) -> str | None:
         """See `WireFormat.request_id`."""
         return request_id(headers)
+
+    def embed_request(self, request: EmbeddingRequest) -> WireRequest:
+        """See `Embedder.embed_request`."""
+        return embed_request(request)
+
+    def embedded(self, body: bytes, headers: Mapping[str, str], request: EmbeddingRequest) -> Embedded:
+        """See `Embedder.embedded`."""
+        del headers  # nothing of the answer is in them
+        return embedded(body, request, failure)
 
 
 class OpenAIChat(UnlistedChat):

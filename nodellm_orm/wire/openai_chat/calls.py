@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.jsontext import JsonText
 
-_KNOWN = frozenset({"id", "type", "index", "function", "name", "arguments"})
+CUSTOM: Final = "custom"
+"""Kind of a call whose input is a text of any form, and the member that has it; servers' own tools are called so."""
+_KNOWN = frozenset({"id", "type", "index", "function", "name", "arguments", CUSTOM})
 _NOTHING: Final = "null"
 """What some models write for a call without arguments, and Mistral now and then for its id."""
 
@@ -27,6 +29,7 @@ class _Call:
     wire_id: str = ""
     name: str = ""
     pieces: list[str] = field(default_factory=list)
+    custom: bool = False
     extra: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -70,16 +73,21 @@ class CallReader:
                 touched.append(call)
                 yield self._extended(call, members)
 
-    def close(self) -> Iterator[Event]:
-        """The message has ended."""
+    def close(self, *, cut: bool = False) -> Iterator[Event]:
+        """The message has ended.
+
+        Args:
+            cut: at its greatest length; whether a custom call is then whole, its input cannot tell.
+        """
         for call in self._calls:
-            meant = _meant(call.arguments)
+            meant = _as_arguments(call) if call.custom else _meant(call.arguments)
             if meant is not None:
                 part = ToolCallPart(
                     call_id=call.wire_id,
                     wire_id=call.wire_id or None,
                     name=call.name,
                     arguments=meant,
+                    truncated=cut and call.custom and call is self._calls[-1],
                     extra=call.extra_text,
                 )
                 yield PartReceived(index=call.key, part=part)
@@ -107,7 +115,10 @@ class CallReader:
         call.wire_id = call.wire_id or _id(members)
         call.name = _name(members) or call.name
         arguments = _arguments(members)
-        if arguments:
+        if CUSTOM in members:
+            call.custom = True
+            call.pieces.append(text_of(_function(members).get("input")))
+        elif arguments:
             call.pieces.append(arguments)
         extra = {k: v for k, v in members.items() if k not in _KNOWN and not says_nothing(v)}
         call.extra |= extra
@@ -131,7 +142,7 @@ def _is_another(call: _Call, wire_id: str, name: str, *, again: bool) -> bool:
 
 
 def _function(members: dict[str, object]) -> dict[str, object]:
-    return object_of(members.get("function")) or members
+    return object_of(members.get("function")) or object_of(members.get(CUSTOM)) or members
 
 
 def _id(members: dict[str, object]) -> str:
@@ -146,6 +157,13 @@ def _name(members: dict[str, object]) -> str:
 def _arguments(members: dict[str, object]) -> str:
     arguments = _function(members).get("arguments")
     return dumps(arguments) if isinstance(arguments, Pairs) else text_of(arguments)
+
+
+def _as_arguments(call: _Call) -> JsonText:
+    """The input of a custom call as an object, kept as it came beside it."""
+    given = {"input": call.arguments}
+    call.extra[CUSTOM] = {"name": call.name, **given}
+    return dumps(given)
 
 
 def _meant(arguments: str) -> JsonText | None:

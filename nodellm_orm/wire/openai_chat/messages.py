@@ -13,11 +13,15 @@ from nodellm_orm.domain.parts import (
     ThinkingPart,
     ToolCallPart,
 )
+from nodellm_orm.wire.callnames import legal_name
+from nodellm_orm.wire.callorder import in_call_order
 from nodellm_orm.wire.media import absent
 from nodellm_orm.wire.openai_chat.call_ids import wire_call_id
+from nodellm_orm.wire.openai_chat.calls import CUSTOM
 from nodellm_orm.wire.openai_chat.content import CONTENT_FIELD
 from nodellm_orm.wire.openai_chat.files import file_item
 from nodellm_orm.wire.openai_chat.reasoning import DETAILS_FIELD, TEXT_FIELDS
+from nodellm_orm.wire.values import object_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -41,7 +45,7 @@ def wire_messages(request: ModelRequest, cache: RenderCache | None) -> list[RawJ
         request: what is to be sent.
         cache: messages rendered before, for this target.
     """
-    ordered = _in_call_order(request.messages)
+    ordered = in_call_order(request.messages)
     told = ((message.role, text) for message in ordered for text in _rendered(message, request, cache))
     return [RawJson(text) for text in _with_nods(told, request.profile)]
 
@@ -54,32 +58,6 @@ def _with_nods(told: Iterable[tuple[Role, JsonText]], profile: ModelProfile) -> 
             yield _NOD
         after_tool = role == "tool"
         yield text
-
-
-def _in_call_order(messages: Sequence[Message]) -> Iterator[Message]:
-    """Results in the order of their calls, which some servers insist on."""
-    caller: Message | None = None
-    run: list[Message] = []
-    for message in messages:
-        if message.role == "tool":
-            run.append(message)
-            continue
-        if run:
-            yield from _sorted(run, caller)
-            run = []
-        caller = message
-        yield message
-    yield from _sorted(run, caller)
-
-
-def _sorted(run: list[Message], caller: Message | None) -> list[Message]:
-    calls = caller.tool_calls if caller is not None and len(run) > 1 else ()
-    places = {call.call_id: place for place, call in enumerate(calls)}
-
-    def place(message: Message) -> int:
-        return min((places.get(result.call_id, len(places)) for result in message.tool_results), default=len(places))
-
-    return sorted(run, key=place)
 
 
 def _rendered(message: Message, request: ModelRequest, cache: RenderCache | None) -> tuple[JsonText, ...]:
@@ -107,7 +85,7 @@ def _fresh(message: Message, request: ModelRequest) -> tuple[JsonText, ...]:
 
 
 def _text(parts: Sequence[Part]) -> str | list[dict[str, str]]:
-    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    texts = [part.text for part in parts if isinstance(part, TextPart) and part.text]
     if len(texts) > 1:
         return [{"type": "text", "text": text} for text in texts]
     return "".join(texts)
@@ -137,7 +115,7 @@ def _system(message: Message, profile: ModelProfile) -> dict[str, object]:
 
 def _result(result: ToolResultPart, profile: ModelProfile) -> dict[str, object]:
     members = {"role": "tool", "tool_call_id": wire_call_id(result.call_id, profile.call_id_length)}
-    name = {"name": result.name} if profile.named_results and result.name else {}
+    name = {"name": legal_name(result.name)} if profile.named_results else {}
     return {**members, **name, "content": result.content}
 
 
@@ -174,8 +152,8 @@ def _content(parts: Sequence[Part], *, at_home: bool, thinks: bool) -> str | lis
     plain = True
     for part in parts:
         match part:
-            case TextPart(text=text) if text:
-                items.append({"type": "text", "text": text})
+            case TextPart(text=text, extra=extra) if (words := text or _spoken(extra)):
+                items.append({"type": "text", "text": words})
             case RefusalPart(text=text) if not at_home:
                 items.append({"type": "text", "text": text})
             case MediaPart():
@@ -192,6 +170,12 @@ def _content(parts: Sequence[Part], *, at_home: bool, thinks: bool) -> str | lis
     if not plain:
         return items
     return "".join(item["text"] for item in items if isinstance(item, dict))
+
+
+def _spoken(extra: JsonText | None) -> str:
+    """What the model said aloud: the server forgets the recording before long, and the words do not depend on it."""
+    audio = object_of(loads_verbatim(extra)).get("audio") if extra is not None else None
+    return text_of(object_of(audio).get("transcript"))
 
 
 def _is_item(payload: JsonText) -> bool:
@@ -214,10 +198,13 @@ def _thinking(parts: Sequence[Part]) -> dict[str, object]:
 
 
 def _call(part: ToolCallPart, length: int | None, *, at_home: bool) -> Pairs:
-    function = {"name": part.name, "arguments": part.arguments}
+    function = {"name": legal_name(part.name), "arguments": part.arguments}
     extra = loads_verbatim(part.extra) if at_home and part.extra is not None else None
     beyond = extra if isinstance(extra, Pairs) else ()
-    return Pairs([("id", wire_call_id(part.call_id, length)), ("type", "function"), ("function", function), *beyond])
+    kind = [("type", "function"), ("function", function)]
+    if any(name == CUSTOM for name, _ in beyond):
+        kind = [("type", CUSTOM)]
+    return Pairs([("id", wire_call_id(part.call_id, length)), *kind, *beyond])
 
 
 def _extra(parts: Sequence[Part]) -> dict[str, object]:

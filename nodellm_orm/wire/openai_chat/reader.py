@@ -96,7 +96,7 @@ class AnswerReader:
         """The answer has ended."""
         yield from self._content.close()
         yield from self._reasoning.close()
-        yield from self._calls.close()
+        yield from self._calls.close(cut=self.finish is FinishReason.LENGTH)
         extra = {name: grown.result() for name, grown in self._extra.items()} | self._sources
         if extra:
             yield TextDelta(index=self._content.text_key, extra=dumps(extra))

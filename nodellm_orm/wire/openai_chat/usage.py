@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Final
 
-from nodellm_orm.domain.jsontext import Number, Pairs
+from nodellm_orm.domain.jsontext import Pairs
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.wire.values import count_of, object_of
+from nodellm_orm.wire.values import amount_of, count_of, object_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
 _TICKS: Final = -10
 """xAI counts money in ten-thousand-millionths of a dollar: powers of ten to shift by."""
-_MAX_COST: Final = Decimal(1_000_000)
 _OTHER: Final = (
     ("prompt_tokens_details", "audio_tokens", "input_audio_tokens"),
     ("prompt_tokens_details", "image_tokens", "input_image_tokens"),
@@ -95,15 +94,5 @@ def _others(members: Mapping[str, object]) -> dict[str, int]:
 
 
 def _cost(members: Mapping[str, object]) -> Decimal | None:
-    cost = _amount(members.get("cost"))
-    return cost if cost is not None else _amount(members.get("cost_in_usd_ticks"), _TICKS)
-
-
-def _amount(value: object, shift: int = 0) -> Decimal | None:
-    if not isinstance(value, Number):
-        return None
-    try:
-        amount = Decimal(value.text).scaleb(shift) if shift else Decimal(value.text)
-    except InvalidOperation:
-        return None
-    return amount if 0 <= amount <= _MAX_COST else None
+    cost = amount_of(members.get("cost"))
+    return cost if cost is not None else amount_of(members.get("cost_in_usd_ticks"), _TICKS)

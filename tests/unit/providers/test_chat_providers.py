@@ -12,12 +12,13 @@ import pytest
 from nodellm_orm import MediaPart, RetryPolicy, create_llm
 from nodellm_orm.config import Environment
 from nodellm_orm.errors import ConfigurationError, ContentFilterError, QuotaExceededError, UnsupportedFeatureError
+from nodellm_orm.ports.wire import TokenCounter
 from nodellm_orm.providers.endpoint import resolve
-from nodellm_orm.providers.models_azure import AZURE_CHAT_PROFILES
+from nodellm_orm.providers.models_azure import AZURE_CHAT_PROFILES, AZURE_RESPONSES_PROFILES
 from nodellm_orm.providers.models_deepseek import DEEPSEEK_PROFILES
 from nodellm_orm.providers.models_mistral import MISTRAL_PROFILES
 from nodellm_orm.providers.models_openrouter import OPENROUTER_PROFILES
-from nodellm_orm.providers.models_xai import XAI_CHAT_PROFILES
+from nodellm_orm.providers.models_xai import XAI_PROFILES
 from nodellm_orm.providers.registry import find_provider
 from nodellm_orm.testing import FakeCall, LoopbackServer, json_answer, openai_chat_body, openai_chat_stream, sse_answer
 
@@ -35,7 +36,8 @@ _RESOURCE = "https://acme.openai.azure.com"
 
 def reached(provider: str, variables: dict[str, str] | None = None, **given: Any) -> Endpoint:
     """The endpoint that a row gives in an environment, for Chat Completions."""
-    return resolve(find_provider(provider), environment=Environment.of(variables or {}), api="chat", **given)
+    options = {"api": "chat", **given}
+    return resolve(find_provider(provider), environment=Environment.of(variables or {}), **options)
 
 
 @pytest.mark.parametrize(
@@ -152,6 +154,38 @@ def test_azure_gets_one_credential(variables: dict[str, str], api_key: str | Non
     assert {name: secret.reveal() for name, secret in endpoint.secret_headers.items()} == headers
 
 
+@pytest.mark.parametrize("provider", ["azure", "xai"])
+def test_two_formats_are_spoken(provider: str) -> None:
+    """Responses unless the other one is asked for, each by either of its names."""
+    names = {None: "openai_responses", "responses": "openai_responses", "chat": "openai_chat"}
+    for api, name in {**names, "openai_chat": "openai_chat"}.items():
+        endpoint = reached(provider, api_key=KEY, base_url=_RESOURCE, api=api)
+        assert (endpoint.api, endpoint.wire.name) == (name, name)
+    assert not isinstance(reached(provider, api_key=KEY, base_url=_RESOURCE, api=None).wire, TokenCounter)
+
+
+@pytest.mark.parametrize(
+    ("address", "version", "spoken"),
+    [
+        (_RESOURCE, None, True),
+        (f"{_RESOURCE}/openai/v1", "2024-10-21", True),
+        (_RESOURCE, "2025-04-01-preview", True),
+        (_RESOURCE, "2024-10-21", False),
+        ("https://acme.services.ai.azure.com/models", "2025-04-01-preview", False),
+        (f"{_RESOURCE}/openai/deployments/d", "2025-04-01-preview", False),
+    ],
+)
+def test_addresses_of_azure_that_have_no_responses(address: str, version: str | None, *, spoken: bool) -> None:
+    """They are refused before anything is sent, with the word that helps; Chat Completions is spoken everywhere."""
+    given: dict[str, Any] = {"api_key": KEY, "base_url": address, "options": {"api_version": version}}
+    reached("azure", **given)
+    if spoken:
+        assert reached("azure", api=None, **given).api == "openai_responses"
+    else:
+        with pytest.raises(ConfigurationError, match='pass api="chat"'):
+            reached("azure", api=None, **given)
+
+
 def test_azure_has_to_be_told_where_it_is() -> None:
     """Nobody else knows; and what is told twice is refused."""
     with pytest.raises(ConfigurationError, match="AZURE_OPENAI_ENDPOINT"):
@@ -175,13 +209,16 @@ def test_generations() -> None:
     assert MISTRAL_PROFILES.find("mistral-small-2603").thinking == "effort"
     assert MISTRAL_PROFILES.find("mistral-medium-3-5").efforts == ("none", "high")
     assert MISTRAL_PROFILES.find("voxtral-small-latest").media == ("audio", "text")
-    assert XAI_CHAT_PROFILES.find("grok-4-1-fast-reasoning").efforts == ("none", "low", "medium", "high")
-    assert XAI_CHAT_PROFILES.find("grok-3-mini-fast").efforts == ("none", "low", "high")
-    assert XAI_CHAT_PROFILES.find("grok-4.6").thinking_off == "never"
-    assert XAI_CHAT_PROFILES.find("grok-4.7").efforts == XAI_CHAT_PROFILES.find("grok-6").efforts
-    assert XAI_CHAT_PROFILES.find("grok-code-fast-1").thinking == "none"
+    assert XAI_PROFILES.find("grok-4-1-fast-reasoning").efforts == ("none", "low", "medium", "high")
+    assert XAI_PROFILES.find("grok-3-mini-fast").efforts == ("none", "low", "high")
+    assert XAI_PROFILES.find("grok-4.6").thinking_off == "never"
+    assert XAI_PROFILES.find("grok-4.7").efforts == XAI_PROFILES.find("grok-6").efforts
+    assert XAI_PROFILES.find("grok-code-fast-1").thinking == "none"
     assert AZURE_CHAT_PROFILES.find("gpt-4o-prod").max_output_tokens == 16_384
     assert "document" not in AZURE_CHAT_PROFILES.find("gpt-5-mini").media
+    assert "document" in AZURE_RESPONSES_PROFILES.find("gpt-5-mini").media
+    assert AZURE_RESPONSES_PROFILES.find("gpt-35-turbo") == AZURE_RESPONSES_PROFILES.find("gpt-3.5-turbo")
+    assert AZURE_CHAT_PROFILES.find("gpt-35-turbo").max_output_tokens == 4096
     assert AZURE_CHAT_PROFILES.find("our-bot").max_tokens_field == "max_completion_tokens"
     assert AZURE_CHAT_PROFILES.find("Mistral-Large-3").max_tokens_field == "max_tokens"
 
@@ -367,6 +404,32 @@ async def test_deployments_of_azure_are_in_the_path() -> None:
     ]
     assert {request.headers["api-key"] for request in script.requests} == {KEY}
     assert "authorization" not in script.requests[0].headers
+
+
+def _responded(text: str) -> Answer:
+    """A body of the Responses format."""
+    content = [{"type": "output_text", "text": text, "annotations": []}]
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content}
+    return json_answer({"id": "resp_1", "status": "completed", "model": "m", "output": [item]})
+
+
+async def test_responses_are_asked_for_at_each_address() -> None:
+    """The format says where; no deployment stands in that path."""
+    script = Script(*[lambda _: _responded("Hi.")] * 3)
+    options: list[tuple[str, dict[str, Any]]] = [
+        ("xai", {}),
+        ("azure", {"model": "d"}),
+        ("azure", {"model": "d", "api_version": "2025-04-01-preview"}),
+    ]
+    async with LoopbackServer(script) as server:
+        for provider, given in options:
+            async with create_llm(provider, base_url=server.url, api_key=KEY, **given) as llm:
+                assert (await llm.chat().ask("?")).content == "Hi."
+    assert [request.path for request in script.requests] == [
+        "/responses",
+        "/openai/v1/responses",
+        "/openai/responses?api-version=2025-04-01-preview",
+    ]
 
 
 async def test_azure_streams_with_chunks_of_its_filter() -> None:

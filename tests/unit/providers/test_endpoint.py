@@ -43,7 +43,7 @@ async def sent(row: ProviderRow, variables: dict[str, str] | None = None, **give
 @pytest.mark.parametrize(
     ("row", "base_url", "api", "model"),
     [
-        (OPENAI, "https://api.openai.com/v1", "openai_chat", "gpt-5-mini"),
+        (OPENAI, "https://api.openai.com/v1", "openai_responses", "gpt-5-mini"),
         (ANTHROPIC, "https://api.anthropic.com", "anthropic", "claude-haiku-4-5"),
     ],
 )
@@ -184,15 +184,24 @@ def test_a_compatible_server_has_to_be_named() -> None:
         reached(OPENAI_COMPATIBLE)
 
 
-@pytest.mark.parametrize("api", [None, "chat", "openai_chat"])
-def test_a_format_has_a_long_and_a_short_name(api: str | None) -> None:
+@pytest.mark.parametrize(
+    ("api", "name"),
+    [
+        (None, "openai_responses"),
+        ("responses", "openai_responses"),
+        ("openai_responses", "openai_responses"),
+        ("chat", "openai_chat"),
+        ("openai_chat", "openai_chat"),
+    ],
+)
+def test_a_format_has_a_long_and_a_short_name(api: str | None, name: str) -> None:
     """The wire format is chosen by either of its names, and stored by the long one."""
-    assert reached(OPENAI, api=api, api_key=KEY).api == "openai_chat"
+    assert reached(OPENAI, api=api, api_key=KEY).api == name
 
 
 def test_an_unknown_format_is_refused() -> None:
     """A format that the provider does not speak is an error that lists those it speaks."""
-    with pytest.raises(ConfigurationError, match="openai does not speak api='grpc'; it speaks: chat"):
+    with pytest.raises(ConfigurationError, match="openai does not speak api='grpc'; it speaks: responses, chat"):
         reached(OPENAI, api="grpc", api_key=KEY)
 
 
