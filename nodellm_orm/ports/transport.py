@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -45,6 +45,15 @@ class WireResponse(Protocol):
 
     def content_seen(self) -> None:
         """Restart the idle timer: the reader saw content, not just a comment or a ping."""
+        ...
+
+
+@runtime_checkable
+class Redactor(Protocol):
+    """A response that can take the keys of its request out of a text; one of `Transport`'s own is such a one."""
+
+    def redacted(self, text: str) -> str:
+        """A text made of the body, without the keys that went out with the request."""
         ...
 
 

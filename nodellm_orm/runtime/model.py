@@ -10,6 +10,7 @@ from nodellm_orm.domain.accumulator import Accumulator
 from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta, ToolCallDelta, UsageReported
 from nodellm_orm.errors import ProtocolError, ProviderError, RateLimitError
 from nodellm_orm.runtime.inquiry import Desk
+from nodellm_orm.runtime.redaction import without_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -154,20 +155,27 @@ class HttpModel:
                 trace.http_status = response.status
                 trace.request_id = self.wire.request_id(response.headers)
                 trace.rate_limits = self.limits_of(response.headers) if self.limits_of is not None else None
-                if response.status not in _SUCCESS:
-                    raise self.wire.failure(response.status, response.headers, await _body(response))
-                if _media_type(response) == "text/html":
-                    raise ProtocolError(_HTML, status=response.status)
-                if request.stream and _media_type(response) != "application/json":
-                    return await self._read_stream(request, response, trace, on_event)
-                completion = self.wire.parse(await _body(response), request.profile)
-                trace.first_token = self.clock.monotonic()
-                if request.stream:
-                    await _tell_whole(completion, trace, on_event)
-                return completion
+                try:
+                    return await self._read(request, response, trace, on_event)
+                except ProviderError as error:
+                    without_keys(error, response)
+                    raise
         except ProviderError as error:
             self._name(error, trace)
             raise
+
+    async def _read(self, request: ModelRequest, response: WireResponse, trace: Trace, on_event: OnEvent) -> Completion:
+        if response.status not in _SUCCESS:
+            raise self.wire.failure(response.status, response.headers, await _body(response))
+        if _media_type(response) == "text/html":
+            raise ProtocolError(_HTML, status=response.status)
+        if request.stream and _media_type(response) != "application/json":
+            return await self._read_stream(request, response, trace, on_event)
+        completion = self.wire.parse(await _body(response), request.profile)
+        trace.first_token = self.clock.monotonic()
+        if request.stream:
+            await _tell_whole(completion, trace, on_event)
+        return completion
 
     async def _read_stream(
         self, request: ModelRequest, response: WireResponse, trace: Trace, on_event: OnEvent
@@ -185,7 +193,7 @@ class HttpModel:
     def _name(self, error: ProviderError, trace: Trace) -> None:
         error.provider = error.provider or self.origin.provider
         error.model = error.model or self.origin.model
-        error.request_id = error.request_id or trace.request_id
+        error.request_id = error.request_id or trace.request_id or trace.folded.response_id
         error.status = error.status or trace.http_status
         if isinstance(error, RateLimitError):
             error.rate_limits = error.rate_limits or trace.rate_limits

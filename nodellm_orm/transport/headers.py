@@ -7,14 +7,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
 from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.transport.secrets import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from nodellm_orm.transport.secrets import Secret
-
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(r"[\t\x20-\x7e]*")
+_CREDENTIAL = re.compile(r"auth|key|token|secret|password|cookie|session|credential|organi[sz]ation", re.IGNORECASE)
 _OURS = frozenset(
     {"accept-encoding", "connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"}
 )
@@ -53,6 +53,15 @@ def check_headers(headers: Mapping[str, str]) -> dict[str, str]:
             raise ConfigurationError(msg)
         checked[name.lower()] = value.strip(" \t")
     return checked
+
+
+def credentials_among(headers: Mapping[str, str]) -> list[Secret]:
+    """The values of a caller's own headers that no error may repeat.
+
+    Args:
+        headers: as the caller gives them.
+    """
+    return [Secret(value.strip()) for name, value in headers.items() if _CREDENTIAL.search(name)]
 
 
 def request_headers(

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from nodellm_orm.transport.address import QuietURL, parse_address
 from nodellm_orm.transport.exchange import Exchange, end_all
 from nodellm_orm.transport.failures import redirected
-from nodellm_orm.transport.headers import check_headers, request_headers
+from nodellm_orm.transport.headers import check_headers, credentials_among, request_headers
 from nodellm_orm.transport.limits import Limits
 from nodellm_orm.transport.response import HttpResponse
 from nodellm_orm.transport.secrets import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Mapping
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     import httpx
 
@@ -111,8 +111,9 @@ class HttpTransport:
         clock = asyncio.get_running_loop().time
         began = clock()
         limits = Limits(timeout, stream=request.stream, now=began)
+        secrets = (*self._secrets, *credentials_among(headers or {}))
         exchange = Exchange(
-            client, prepared, limits=limits, endpoint=self.endpoint, stream=request.stream, secrets=self._secrets
+            client, prepared, limits=limits, endpoint=self.endpoint, stream=request.stream, secrets=secrets
         )
         self._pool.keep(exchange)
         self._live.add(exchange)
@@ -120,9 +121,9 @@ class HttpTransport:
         try:
             head = await exchange.head()
             outcome = str(head.status_code)
-            self._refuse_redirect(head)
+            self._refuse_redirect(head, secrets)
             cap = self._max_stream_bytes if request.stream else self._max_body_bytes
-            yield HttpResponse(exchange, head, limits=limits, cap=cap, secrets=self._secrets)
+            yield HttpResponse(exchange, head, limits=limits, cap=cap, secrets=secrets)
         except BaseException as error:
             outcome = f"{outcome} {type(error).__name__}"
             raise
@@ -137,9 +138,9 @@ class HttpTransport:
         loop = asyncio.get_running_loop()
         await end_all(exchange for exchange in list(self._live) if exchange.task.get_loop() is loop)
 
-    def _refuse_redirect(self, head: httpx.Response) -> None:
+    def _refuse_redirect(self, head: httpx.Response, secrets: Sequence[Secret]) -> None:
         if head.status_code in _REDIRECTS:
-            raise redirected(head, self.endpoint, self._secrets)
+            raise redirected(head, self.endpoint, secrets)
 
     def _prepare(self, client: httpx.AsyncClient, request: WireRequest, own: Mapping[str, str]) -> httpx.Request:
         prepared = client.build_request(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from nodellm_orm.errors import ProtocolError, ProviderConnectionError
 from nodellm_orm.transport.decoding import decoder_for
 from nodellm_orm.transport.failures import too_large, translated, unknown_encoding
-from nodellm_orm.transport.secrets import redact
+from nodellm_orm.transport.secrets import redact, redact_cut
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -63,6 +63,14 @@ class HttpResponse:
     def content_seen(self) -> None:
         """Restart the idle timer: the reader saw content, not just a comment or a ping."""
         self._limits.content()
+
+    def redacted(self, text: str) -> str:
+        """A text made of the body, without the keys that went out with the request.
+
+        Args:
+            text: such as the words of an error inside an answer, which may repeat what was sent.
+        """
+        return redact_cut(text, self._secrets)
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body, unpacked, as it arrives; to be read once.

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import html
 import re
 from typing import TYPE_CHECKING, Final, NoReturn, SupportsIndex
-from urllib.parse import quote
 
 from nodellm_orm.errors import ConfigurationError
 
@@ -18,6 +18,12 @@ REDACTED: Final = "[redacted]"
 
 _SHORTEST = 8
 """Shorter values (``ollama``, ``none``) are placeholders; blotting them out would only spoil messages."""
+
+_LEAST_OF_A_PART = 12
+"""Characters of a key that was cut off which tell enough of it."""
+
+_SCHEME = re.compile(r"(?:bearer|basic)\s", re.IGNORECASE)
+_QUOTED_OR_BLANK = frozenset("\"'` ")
 
 _LOOKS_SECRET = re.compile(
     # A scheme and its credential. One without any digit is a word of a sentence: "bearer authentication".
@@ -92,7 +98,8 @@ def check_key(name: str, value: str) -> str:
         value: the key as given.
 
     Raises:
-        ConfigurationError: when it is empty, or holds line breaks, control characters or anything beyond ASCII.
+        ConfigurationError: when it is empty, begins with the word that goes before it in a header, or holds blanks,
+            quotes, line breaks, control characters or anything beyond ASCII.
     """
     key = value.strip()
     if not key:
@@ -100,6 +107,12 @@ def check_key(name: str, value: str) -> str:
         raise ConfigurationError(msg)
     if not (key.isascii() and key.isprintable()):
         msg = f"{name} holds a line break, a control character or a character beyond ASCII; copy the key again"
+        raise ConfigurationError(msg)
+    if _SCHEME.match(key):
+        msg = f"{name} begins with the word that is put before a key when it is sent; set it to the key alone"
+        raise ConfigurationError(msg)
+    if not _QUOTED_OR_BLANK.isdisjoint(key):
+        msg = f"{name} holds a blank or a quotation mark, which no key does; set it to the key alone"
         raise ConfigurationError(msg)
     return key
 
@@ -111,9 +124,32 @@ def redact(text: str, secrets: Iterable[Secret | str] = ()) -> str:
         text: any text: a body, a message, a header.
         secrets: known values: keys, or whole header values such as ``Bearer …``.
     """
-    for spelling in _spellings(secrets):
-        text = text.replace(spelling, REDACTED)
+    for part in _parts(secrets):
+        text = re.sub(_spelled(part), REDACTED, text)
     return _LOOKS_SECRET.sub(lambda found: f"{found[1] or found[2] or ''}{REDACTED}", text)
+
+
+def redact_cut(text: str, secrets: Iterable[Secret | str]) -> str:
+    """As `redact`, for a text that was cut where a secret may have stood: its beginning is taken out as well.
+
+    Args:
+        text: part of a body, or a message made of it.
+        secrets: as for `redact`.
+    """
+    known = list(secrets)
+    text = redact(text, known)
+    for part in _parts(known):
+        kept, at = list[str](), 0
+        for found in re.finditer(_spelled(part[:_LEAST_OF_A_PART]), text):
+            end = found.end()
+            for character in part[_LEAST_OF_A_PART:]:
+                if (further := re.compile(_spelled(character)).match(text, end)) is None:
+                    break
+                end = further.end()
+            kept += [text[at : found.start()], REDACTED]
+            at = end
+        text = "".join([*kept, text[at:]])
+    return text
 
 
 def holds_secret(text: str, secrets: Iterable[Secret | str]) -> bool:
@@ -123,18 +159,28 @@ def holds_secret(text: str, secrets: Iterable[Secret | str]) -> bool:
         text: any text.
         secrets: as for `redact`.
     """
-    return any(spelling in text for spelling in _spellings(secrets))
+    return any(re.search(_spelled(part), text) for part in _parts(secrets))
 
 
-def _spellings(secrets: Iterable[Secret | str]) -> list[str]:
-    """Every form in which a body may repeat the secrets, longest first."""
-    forms: set[str] = set()
+def _parts(secrets: Iterable[Secret | str]) -> list[str]:
+    """What a body may repeat of the secrets, longest first."""
+    parts: set[str] = set()
     for secret in secrets:
         value = secret.reveal() if isinstance(secret, Secret) else secret
         scheme, _, credential = value.partition(" ")
-        for part in (value, credential, _password(scheme, credential)):
-            forms |= {part, part.replace("/", "\\/"), quote(part, safe="")}
-    return sorted((form for form in forms if len(form) >= _SHORTEST), key=len, reverse=True)
+        parts |= {value, credential, _password(scheme, credential)}
+    return sorted((part for part in parts if len(part) >= _SHORTEST), key=len, reverse=True)
+
+
+def _spelled(part: str) -> str:
+    """A pattern for the part as it stands, and as JSON (in JSON), URLs and HTML spell it."""
+    return "".join(character if character.isalnum() else _spellings(character) for character in part)
+
+
+def _spellings(character: str) -> str:
+    code = ord(character)
+    escaped = rf"\\*(?:{re.escape(character)}|u(?i:{code:04x}))"
+    return rf"(?:{escaped}|%(?i:{code:02x})|{re.escape(html.escape(character))}|&#(?:x(?i:{code:x})|0*{code});)"
 
 
 def _password(scheme: str, credential: str) -> str:

@@ -25,9 +25,11 @@ from nodellm_orm.errors import (
     RateLimitError,
     ServerError,
 )
-from nodellm_orm.wire.hints import retry_after_of, should_retry
+from nodellm_orm.wire.attempts import hinted, worth_another
+from nodellm_orm.wire.hints import retry_after_of
 from nodellm_orm.wire.notices import error_members, redacted, shown
 from nodellm_orm.wire.ratelimits import headers_in, rate_limits_of
+from nodellm_orm.wire.remedies import explained
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["error_members", "failure_of", "retry_after_of"]
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
-_MESSAGE_CHARS: Final = 500
 _BODY_CHARS: Final = 2000
 
 
@@ -71,7 +72,9 @@ _WORDS: Final[Mapping[type[ProviderError], frozenset[str]]] = MappingProxyType(
             "service_unavailable_exception model_not_ready_exception unavailable unavailable_error capacity_exceeded "
             "insufficient_system_resource"
         ),
-        ProviderTimeoutError: _words("timeout timeout_error request_timeout deadline_exceeded model_timeout_exception"),
+        ProviderTimeoutError: _words(
+            "timeout timeout_error request_timeout deadline_exceeded model_timeout_exception vector_store_timeout"
+        ),
         ServerError: _words(
             "server server_error api_error internal internal_error internal_server_error internal_server_exception "
             "network_error model_error_exception model_stream_error_exception"
@@ -80,7 +83,10 @@ _WORDS: Final[Mapping[type[ProviderError], frozenset[str]]] = MappingProxyType(
             "invalid_request invalid_request_error bad_request bad_request_error invalid_argument failed_precondition "
             "validation_error validation_exception invalid_prompt unsupported_value unprocessable "
             "unprocessable_entity precondition_failed payload_too_large request_too_large max_tokens_exceeded "
-            "string_too_long tool_use_failed"
+            "string_too_long tool_use_failed data_residency_mismatch failed_to_download_image image_file_not_found "
+            "invalid_image invalid_image_format invalid_image_mode invalid_image_url invalid_base64_image "
+            "image_too_large image_too_small image_file_too_large image_parse_error empty_image_file "
+            "unsupported_image_media_type"
         ),
     }
 )
@@ -113,13 +119,17 @@ _STATUSES: Final[Mapping[int, type[ProviderError]]] = MappingProxyType(
 
 _QUOTA: Final = _words(
     "insufficient_quota billing_hard_limit_reached billing_not_active billing_error payment_required "
-    "credit_balance_exhausted exceeded_current_quota_error insufficient_balance insufficient_credits "
-    "service_quota_exceeded_exception 1113 1308 1309 1310 1311 1313 1314 1315 1316 1317 1318 1319 1320 1321"
+    "credit_balance_exhausted organization_usage_limit_exceeded exceeded_current_quota_error insufficient_balance "
+    "insufficient_credits service_quota_exceeded_exception 1113 1308 1309 1310 1311 1313 1314 1315 1316 1317 1318 1319 "
+    "1320 1321"
 )
 """The numbers are Z.ai's."""
 _QUOTA_SAID: Final = re.compile(
     r"credit balance is too low|insufficient (?:account )?(?:balance|credits?|funds)|billing hard limit"
-    r"|exceeded your current quota(?!.*retry in)|run out of credits|spending limit|too many tokens per day",
+    r"|exceeded your current quota(?!.*retry in)|run out of credits|spending limit|too many tokens per day"
+    r"|(?:doesn't|does not) have any credits|(?:usage credits|extra usage) (?:is|are) required|key limit exceeded"
+    r"|specified (?:\w+ )?api usage limits|(?:hourly|daily|session|weekly|monthly) usage (?:limit|quota)"
+    r"|(?:daily|monthly) quota|free-models-per-day",
     re.IGNORECASE | re.DOTALL,
 )
 _CONTEXT: Final = _words(
@@ -130,48 +140,37 @@ _CONTEXT: Final = _words(
 _CONTEXT_SAID: Final = re.compile(
     r"maximum context length|reduce the length of|context[ _]window|context size|context limit|context length"
     r"|prompt is too long|prompt too long|input token count|input tokens exceeded|input is too long|too many tokens"
-    r"|maximum prompt length",
+    r"|maximum prompt length|too large to process",
     re.IGNORECASE,
 )
 _FILTER: Final = _words(
     "content_filter content_filtered content_policy_violation responsible_ai_policy_violation moderation "
-    "moderation_blocked refusal safety"
+    "moderation_blocked refusal safety bio_policy misalignment_policy_violation image_content_policy_violation"
 )
 _FILTER_SAID: Final = re.compile(
     r"content[ _]management policy|content[ _]filter|content[ _]policy|safety system|usage policy|\bflagged\b"
-    r"|usage guidelines|requires moderation",
+    r"|usage guidelines|requires moderation|content exists risk",
     re.IGNORECASE,
 )
 _RATE_SAID: Final = re.compile(r"rate[ _-]?limit|too many requests", re.IGNORECASE)
 _OVERLOADED_SAID: Final = re.compile(r"overloaded|over capacity", re.IGNORECASE)
 _KEY_SAID: Final = re.compile(r"api key not valid|(?:incorrect|invalid) api[ _-]?key", re.IGNORECASE)
+_MODEL_SAID: Final = re.compile(
+    r"\bmodel (?:\S+ )?(?:does not exist|not exist|not found)|is not a valid model|\b(?:invalid|unknown) model\b"
+    r"|\bno such model",
+    re.IGNORECASE,
+)
+_CLOSED_SAID: Final = re.compile(r"(?:organization|account) has been (?:disabled|deactivated|suspended)", re.IGNORECASE)
 
 _REQUEST_STATUSES: Final = frozenset({400, 403, 404, 409, 413, 422, 500})
 """Where a refusal of the request's content may hide; elsewhere its words mean something else ("too many tokens" a
 minute is a rate)."""
 
+_WAITS: Final = frozenset({RateLimitError, OverloadedError})
 _SERVER_STATUSES: Final = range(500, 600)
+_OVERLOADED_STATUSES: Final = frozenset({429, *_SERVER_STATUSES})
+"""Where the words may say that it is not the caller who asks too much."""
 _ERROR_STATUSES: Final = range(400, 600)
-
-_REMEDIES: Final[Mapping[type[ProviderError], tuple[str, str]]] = MappingProxyType(
-    {
-        AuthenticationError: ("the key was refused", "check the provider's key and that it belongs to this base_url"),
-        PermissionDeniedError: ("the key may not do this", "use a key with access to this model, or another model"),
-        ModelNotFoundError: ("there is no such model or path", "check the model's name and base_url"),
-        BadRequestError: ("the request was not accepted", "change what the message names, then ask again"),
-        ContextWindowError: (
-            "the conversation is too long for the model",
-            "shorten it (history_window=), lower max_tokens, or use a model with a larger context window",
-        ),
-        ContentFilterError: ("the provider's content filter stopped it", "reword the message that was filtered"),
-        RateLimitError: ("too many requests or tokens just now", "wait and ask again, or send less at a time"),
-        QuotaExceededError: ("the account has no credit or quota left", "add credit at the provider"),
-        OverloadedError: ("the provider is over capacity", "ask again later, or use another model"),
-        ServerError: ("the provider failed", "ask again, and give the provider the request id if it goes on"),
-        ProviderTimeoutError: ("the provider did not answer in time", "ask again, or ask for less at once"),
-        ProviderError: ("the provider answered with a status it has no meaning for", "check base_url and any proxy"),
-    }
-)
 
 
 def failure_of(
@@ -202,17 +201,14 @@ def failure_of(
     words = {_normal(word) for word in (kind, code) if word}
     stated = _stated_status(status, words)
     cls = _class_of(stated, words, message)
-    wished = should_retry(headers)
-    if wished and cls is QuotaExceededError:
-        wished = None  # some providers put every 429 down as worth another try; an empty account is not
     hide_words = cls in {AuthenticationError, PermissionDeniedError}
     error = cls(
-        _explained(cls, stated, redacted(message, hide_words=hide_words)),
+        explained(cls, stated, redacted(message, hide_words=hide_words)),
         status=status,
         request_id=request_id,
-        retry_after=retry_after_of(headers),
+        retry_after=hinted(cls, message, headers, body),
         body=None if body is None else shown(redacted(_text(body), hide_words=hide_words), _BODY_CHARS),
-        retryable=wished,
+        retryable=worth_another(cls, status, message, headers),
     )
     if isinstance(error, RateLimitError):
         error.rate_limits = rate_limits_of({**headers_in(body), **headers})
@@ -225,21 +221,28 @@ def _class_of(status: int | None, words: Collection[str], message: str) -> type[
     decided = next((cls for cls, known in _WHATEVER_THE_STATUS.items() if not known.isdisjoint(words)), None)
     if decided is not None:
         return decided
-    if status is None or status in _REQUEST_STATUSES:
+    named = next((cls for cls, known in _WORDS.items() if not known.isdisjoint(words)), None)
+    if (status is None or status in _REQUEST_STATUSES) and named not in _WAITS:
         if not _CONTEXT.isdisjoint(words) or _CONTEXT_SAID.search(message):
             return ContextWindowError
         if not _FILTER.isdisjoint(words) or _FILTER_SAID.search(message):
             return ContentFilterError
-    named = next((cls for cls, known in _WORDS.items() if not known.isdisjoint(words)), None)
-    overloaded = named is OverloadedError or _OVERLOADED_SAID.search(message) is not None
+    if (status is None or status in _OVERLOADED_STATUSES) and (
+        named is OverloadedError or _OVERLOADED_SAID.search(message)
+    ):
+        return OverloadedError
     if status is None:
-        unnamed = RateLimitError if _RATE_SAID.search(message) else ServerError
-        return OverloadedError if overloaded else named or unnamed
+        return _class_of_words(named, message)
     if status in _STATUSES:
         return _STATUSES[status]
-    if status in _SERVER_STATUSES:
-        return OverloadedError if overloaded else ServerError
-    return _refusal_of(status, named, message)
+    return ServerError if status in _SERVER_STATUSES else _refusal_of(status, named, message)
+
+
+def _class_of_words(named: type[ProviderError] | None, message: str) -> type[ProviderError]:
+    """The class of an error without a status."""
+    if named in {None, BadRequestError} and _MODEL_SAID.search(message):
+        return ModelNotFoundError
+    return named or (RateLimitError if _RATE_SAID.search(message) else ServerError)
 
 
 def _refusal_of(status: int, named: type[ProviderError] | None, message: str) -> type[ProviderError]:
@@ -248,6 +251,10 @@ def _refusal_of(status: int, named: type[ProviderError] | None, message: str) ->
         return ProviderError
     if _KEY_SAID.search(message):
         return AuthenticationError
+    if _CLOSED_SAID.search(message):
+        return PermissionDeniedError
+    if named in {None, BadRequestError} and _MODEL_SAID.search(message):
+        return ModelNotFoundError
     return BadRequestError if named in {None, ServerError, ProviderTimeoutError} else named or BadRequestError
 
 
@@ -267,13 +274,6 @@ def _stated_status(status: int | None, words: Collection[str]) -> int | None:
         return status
     claimed = (int(word) for word in words if len(word) == 3 and word.isascii() and word.isdigit())  # noqa: PLR2004 — the digits of a status
     return next((number for number in sorted(claimed) if number in _ERROR_STATUSES), None)
-
-
-def _explained(cls: type[ProviderError], status: int | None, said: str) -> str:
-    what, remedy = _REMEDIES[cls]
-    number = f" (HTTP {status})" if status is not None else ""
-    quoted = shown(" ".join(said.split()), _MESSAGE_CHARS)
-    return f"{what}{number}: {quoted or 'it did not say why'}; {remedy}"
 
 
 def _text(body: bytes | str) -> str:

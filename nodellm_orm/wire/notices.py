@@ -21,6 +21,8 @@ _ERROR_NAMES: Final = ("error", "errors")
 _MESSAGE_NAMES: Final = ("message", "msg", "detail", "error_description", "reason", "title")
 _KIND_NAMES: Final = ("type", "status", "__type")
 _CODE_NAMES: Final = ("code", "status_code")
+HTML_PAGE: Final = "an HTML page"
+"""How the words for a page begin, which a provider's own API never sends."""
 _HTML: Final = re.compile(r"\s*<(?:!doctype|html|head|body|\?xml)", re.IGNORECASE)
 _TITLE: Final = re.compile(r"<(title|h1)[^>]*>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 
@@ -51,7 +53,11 @@ def error_members(body: bytes) -> tuple[str, str | None, str | None]:
     try:
         value = loads(body)
     except JsonTextError:
-        return _plain(body), None, None
+        try:
+            # Some gateways write error bodies in another encoding; only letters beyond ASCII are lost then.
+            value = loads(body.decode("utf-8", "replace"))
+        except JsonTextError:
+            return _plain(body), None, None
     return members_of(value)
 
 
@@ -152,6 +158,6 @@ def _first(found: Iterable[str | None]) -> str | None:
 def _plain(body: bytes) -> str:
     text = body.decode("utf-8", "replace")
     if _HTML.match(text):
-        heading = _TITLE.search(text)
-        return f"an HTML page{f' ({heading[2].strip()})' if heading else ''}"
+        heading = _TITLE.search(text[:_READ_CHARS])
+        return f"{HTML_PAGE}{f' ({heading[2].strip()})' if heading else ''}"
     return "".join(c if c.isprintable() else " " for c in text[:_SHOWN_CHARS]).strip()
