@@ -6,6 +6,7 @@ from nodellm_orm.chat import Chat
 from nodellm_orm.client import Chats, create_chat, interrupted_turns, list_chats, load_chat
 from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
+from nodellm_orm.domain.embeddings import Embeddings
 from nodellm_orm.domain.messages import Completion, FinishReason, Message
 from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
@@ -93,6 +94,7 @@ __all__ = [
     "ConfigurationError",
     "ContentFilterError",
     "ContextWindowError",
+    "Embeddings",
     "Fallback",
     "FinishReason",
     "IdempotencyError",

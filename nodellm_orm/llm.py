@@ -16,9 +16,10 @@ from nodellm_orm.config import Environment
 from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.policies import CircuitBreaker, RetryPolicy, Timeout
-from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.opening import behaviour_of, check_names, names_of, new_head, opening_messages
+from nodellm_orm.ports.wire import EmbeddingRequest
 from nodellm_orm.providers.alternatives import fallbacks_of
 from nodellm_orm.providers.catalogue import info_of
 from nodellm_orm.providers.endpoint import resolve
@@ -28,6 +29,7 @@ from nodellm_orm.runtime.attachments import Files
 from nodellm_orm.runtime.breaker import Circuits
 from nodellm_orm.runtime.clock import SystemClock, new_id
 from nodellm_orm.runtime.conversation import Conversation
+from nodellm_orm.runtime.embedding import checked_dimensions, checked_texts, chosen_model, embeddings_of
 from nodellm_orm.runtime.exchange import Engine
 from nodellm_orm.runtime.fallback import Alternative
 from nodellm_orm.runtime.host import Host
@@ -36,9 +38,7 @@ from nodellm_orm.runtime.memory import MemoryJournal
 from nodellm_orm.runtime.model import HttpModel
 from nodellm_orm.runtime.oneshot import complete
 from nodellm_orm.runtime.prompted import PromptedModel
-from nodellm_orm.runtime.refusals import (
-    refuse_unknown,
-)
+from nodellm_orm.runtime.refusals import refuse_params, refuse_unknown
 from nodellm_orm.transport.fetching import GuardedFetcher
 from nodellm_orm.transport.pool import HttpPool
 from nodellm_orm.wire.ratelimits import rate_limits_of
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
     from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
+    from nodellm_orm.domain.embeddings import Embeddings
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.policies import Fallback
     from nodellm_orm.ports.llm import LLMCompleteResult, LLMMessage, LLMTool
@@ -412,6 +413,55 @@ class LLM:
             ProviderError: it did not answer.
         """
         return await self.chat(model, instructions=instructions, tools=tools).count_tokens(content)
+
+    # ── other than chats ──────────────────────────────────────────────────────────────────────────────────────────
+
+    async def embed(
+        self,
+        texts: str | Sequence[str],
+        *,
+        model: str | None = None,
+        dimensions: int | None = None,
+        timeout: Timeout | float | None = None,
+        params: Mapping[str, object] | None = None,
+    ) -> Embeddings:
+        """Texts as vectors of numbers, in the order of the texts.
+
+        As many requests are sent as the provider's limits ask for, a few at a time. Fallbacks have no part in it: the
+        vectors of two models cannot be compared.
+
+        Args:
+            texts: one text, or a sequence of them; for an empty sequence nothing is sent.
+            model: the model; by default the client's own, where its name has ``embed`` in it, or else the provider's.
+            dimensions: the length that vectors should have, where the model has several.
+            timeout: limits of each request, or seconds in total.
+            params: raw members of every request.
+
+        Raises:
+            ConfigurationError: a text is empty or no text, or no model is named and there is no default.
+            UnsupportedFeatureError: the provider has no embeddings, or the model no vectors of that length.
+            ProviderError: it did not answer; a `ProtocolError` where what it answered is no vector for each text.
+
+        Example:
+            >>> found = await llm.embed(["one text", "another"])  # doctest: +SKIP
+            >>> found.vectors[0][:2], found.usage.input_tokens  # doctest: +SKIP
+            ((0.0192, -0.0645), 3)
+        """
+        given, length = checked_texts(texts), checked_dimensions(dimensions)
+        check_names(None, model=model)
+        if params is not None:
+            refuse_params(params)
+        endpoint, transport = self._reach(self.provider, None)
+        if not endpoint.embeds:
+            msg = f"{endpoint.provider} has no embeddings; use a provider that has, such as openai, gemini or mistral"
+            raise UnsupportedFeatureError(msg)
+        name = chosen_model(model, own=self._model, default=endpoint.embedding_model, provider=endpoint.provider)
+        request = EmbeddingRequest(
+            texts=given, model=name, profile=endpoint.profile(name), dimensions=length, params=dict(params or {})
+        )
+        limits = self.timeout if timeout is None else Timeout.of(timeout)
+        desk = Desk(endpoint.provider, endpoint.wire, transport, self._host.engine, timeout=limits)
+        return await embeddings_of(desk, request, self._shared.prices)
 
     async def __aenter__(self) -> Self:
         """Nothing to open: connections are made when they are needed."""

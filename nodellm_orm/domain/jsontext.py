@@ -79,6 +79,22 @@ def loads(data: str | bytes) -> JsonValue:
     return value
 
 
+def loads_doubles(data: str | bytes) -> JsonValue:
+    """Parse one JSON document with a great many numbers in it, in a fraction of the time that `loads` takes.
+
+    Args:
+        data: the document, as text or UTF-8 bytes.
+
+    Returns:
+        What `loads` gives, but a number that a double cannot hold is infinite: the caller looks.
+
+    Raises:
+        JsonTextError: when it is not JSON, not UTF-8, deeper than `MAX_DEPTH`, or holds NaN or Infinity.
+    """
+    value: JsonValue = _parsed(data, partial(json.loads, parse_constant=_refuse_constant))
+    return value
+
+
 def loads_verbatim(data: str | bytes) -> object:
     """Parse JSON so that `dumps` gives back the same digits, key order and repeated keys.
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nodellm_orm.domain.catalogue import ListedModel
+    from nodellm_orm.domain.embeddings import Embedded
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.messages import Completion, Origin
     from nodellm_orm.domain.profile import ModelProfile
@@ -50,6 +51,20 @@ class ModelRequest:
     def model(self) -> str:
         """The model asked for."""
         return self.target.model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest:
+    """One question for the vectors of some texts, before it has become bytes."""
+
+    texts: tuple[str, ...]
+    """No more of them than the profile allows in one request, and at least one."""
+    model: str
+    profile: ModelProfile
+    dimensions: int | None = None
+    """The length that vectors should have; ``None`` leaves it to the model."""
+    params: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
+    """Raw members of the request: the caller's own words win."""
 
 
 class StreamParser(Protocol):
@@ -156,5 +171,31 @@ class ModelLister(Protocol):
 
         Raises:
             ProtocolError: when it is no list of models.
+        """
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A wire format whose provider turns texts into vectors."""
+
+    def embed_request(self, request: EmbeddingRequest) -> WireRequest:
+        """The question for the vectors of some texts.
+
+        Raises:
+            UnsupportedFeatureError: when it asks for what this format or model cannot do.
+        """
+        ...
+
+    def embedded(self, body: bytes, headers: Mapping[str, str], request: EmbeddingRequest) -> Embedded:
+        """The answer to it: a vector for each text, in their order.
+
+        Args:
+            body: of a successful response.
+            headers: of that response, names in lower case.
+            request: what was asked.
+
+        Raises:
+            ProtocolError: when it is something else; a `ProviderError` when it is an error after all.
         """
         ...

@@ -99,7 +99,8 @@ def _answered(calls: Sequence[str], run: Sequence[tuple[Message, tuple[JsonText,
                 results[name] = block
             else:
                 rest.append(_text(_stray(result)))
-    return [*(results.get(name) or _not_run(name) for name in dict.fromkeys(calls)), *rest]
+    missing = [_not_run(name) for name in dict.fromkeys(calls) if name not in results]
+    return [*results.values(), *missing, *rest]
 
 
 def _stray(result: ToolResultPart) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from nodellm_orm.wire.bedrock.counting import count_request, counted
+from nodellm_orm.wire.bedrock.embedding import embed_request, embedded
 from nodellm_orm.wire.bedrock.parse import failure, parse, request_id
 from nodellm_orm.wire.bedrock.render import dropped, render
 from nodellm_orm.wire.bedrock.stream import BedrockStream
@@ -12,11 +13,12 @@ from nodellm_orm.wire.bedrock.stream import BedrockStream
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from nodellm_orm.domain.embeddings import Embedded
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.errors import ProviderError
     from nodellm_orm.ports.transport import WireRequest
-    from nodellm_orm.ports.wire import ModelRequest, RenderCache, StreamParser
+    from nodellm_orm.ports.wire import EmbeddingRequest, ModelRequest, RenderCache, StreamParser
 
 
 class Bedrock:
@@ -59,3 +61,11 @@ class Bedrock:
     def counted(self, body: bytes) -> int:
         """See `TokenCounter.counted`."""
         return counted(body)
+
+    def embed_request(self, request: EmbeddingRequest) -> WireRequest:
+        """See `Embedder.embed_request`."""
+        return embed_request(request)
+
+    def embedded(self, body: bytes, headers: Mapping[str, str], request: EmbeddingRequest) -> Embedded:
+        """See `Embedder.embedded`."""
+        return embedded(body, headers, request)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from nodellm_orm.wire.gemini.embedding import embed_request, embedded
 from nodellm_orm.wire.gemini.models import count_request, counted, list_request, listed
 from nodellm_orm.wire.gemini.parse import failure, parse, request_id
 from nodellm_orm.wire.gemini.render import dropped, render
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nodellm_orm.domain.catalogue import ListedModel
+    from nodellm_orm.domain.embeddings import Embedded
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.errors import ProviderError
     from nodellm_orm.ports.transport import WireRequest
-    from nodellm_orm.ports.wire import ModelRequest, RenderCache, StreamParser
+    from nodellm_orm.ports.wire import EmbeddingRequest, ModelRequest, RenderCache, StreamParser
 
 
 class Gemini:
@@ -64,3 +66,12 @@ class Gemini:
     def listed(self, body: bytes) -> tuple[tuple[ListedModel, ...], str | None]:
         """See `ModelLister.listed`."""
         return listed(body)
+
+    def embed_request(self, request: EmbeddingRequest) -> WireRequest:
+        """See `Embedder.embed_request`."""
+        return embed_request(request)
+
+    def embedded(self, body: bytes, headers: Mapping[str, str], request: EmbeddingRequest) -> Embedded:
+        """See `Embedder.embedded`."""
+        del headers  # nothing of the answer is in them
+        return embedded(body, request)
