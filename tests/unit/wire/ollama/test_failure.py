@@ -38,7 +38,7 @@ _OVERFLOW = {
         (400, "invalid option", errors.BadRequestError, "invalid option"),
         (401, "unauthorized", errors.AuthenticationError, "check the provider's key"),
         (402, "upgrade for access", errors.QuotaExceededError, "add credit"),
-        (429, "you have reached your hourly usage limit", errors.RateLimitError, "wait and ask again"),
+        (429, "you have reached your hourly usage limit", errors.QuotaExceededError, "raise the limit"),
         (500, "model requires more system memory (9 GiB) than is available", errors.ServerError, "system memory"),
         (503, "server busy, please try again. maximum pending requests exceeded", errors.OverloadedError, "busy"),
     ],
