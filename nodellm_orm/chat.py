@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args, ove
 
 from nodellm_orm.domain.codec import encode_parts
 from nodellm_orm.domain.jsontext import dumps, loads
-from nodellm_orm.domain.messages import Message, Role
+from nodellm_orm.domain.messages import Message, Role, asked_of
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.fluent import OPTION_NAMES, SURPRISES, Fluent, checked_headers
@@ -447,7 +447,7 @@ class Chat(Fluent):
         """What the next question would be sent with."""
         parts = question(content) if content is not None else ()
         plan = self._planner(parts, schema, {}, stream=stream)(self._chat.wanted, None)
-        asked = [Message(role="user", parts=parts)] if parts else []
+        asked = [asked_of(plan.model.origin, parts)] if parts else []
         closed = self._chat.closing_messages(self._host.engine.new_id) if parts else []
         messages = [*self._chat.messages, *closed, *asked]
         return plan, model_request(plan, messages, plan.settings.tool_choice)

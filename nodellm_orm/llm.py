@@ -24,7 +24,7 @@ from nodellm_orm.providers.alternatives import fallbacks_of
 from nodellm_orm.providers.catalogue import info_of
 from nodellm_orm.providers.endpoint import resolve
 from nodellm_orm.providers.prices import GenaiPrices
-from nodellm_orm.providers.registry import find_provider
+from nodellm_orm.providers.registry import find_provider, provider_names
 from nodellm_orm.runtime.attachments import Files
 from nodellm_orm.runtime.breaker import Circuits
 from nodellm_orm.runtime.clock import SystemClock, new_id
@@ -32,6 +32,7 @@ from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.embedding import checked_dimensions, checked_texts, chosen_model, embeddings_of
 from nodellm_orm.runtime.exchange import Engine
 from nodellm_orm.runtime.fallback import Alternative
+from nodellm_orm.runtime.foreign import API as FOREIGN
 from nodellm_orm.runtime.host import Host
 from nodellm_orm.runtime.inquiry import Desk
 from nodellm_orm.runtime.memory import MemoryJournal
@@ -187,6 +188,9 @@ class LLM:
         Raises:
             ConfigurationError: the provider is not known or not configured, or no model is named.
         """
+        if api == FOREIGN:
+            # Held with a client that is not here, under a name that may be nobody's: the client that is given answers.
+            provider, api = provider if provider in provider_names() else None, None
         endpoint, transport = self._reach(provider or self.provider, api)
         name = model or (self.default_model if endpoint.provider == self.provider else endpoint.default_model)
         if name is None:
@@ -348,7 +352,8 @@ class LLM:
             max_tokens: of the answer.
 
         Raises:
-            ProviderError: the provider could not answer.
+            ConfigurationError: a message or a tool is malformed.
+            ProviderError: the provider could not answer, and no fallback could.
 
         Example:
             >>> result = await llm.complete(model="gpt-5-mini", messages=[LLMMessage(role="user", content="Hi")])
@@ -364,6 +369,7 @@ class LLM:
             system=system,
             tools=tools,
             max_tokens=max_tokens,
+            alternatives=self._alternatives(),
         )
 
     # ── about models ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from weakref import WeakValueDictionary
 
 from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.errors import ConfigurationError
@@ -20,7 +21,7 @@ from nodellm_orm.ports.llm import LLMClient
 from nodellm_orm.providers.prices import GenaiPrices
 from nodellm_orm.runtime.clock import SystemClock, new_id
 from nodellm_orm.runtime.exchange import Engine
-from nodellm_orm.runtime.foreign import ForeignModel
+from nodellm_orm.runtime.foreign import ForeignModel, provider_of
 from nodellm_orm.runtime.host import Host
 from nodellm_orm.runtime.oneshot import complete
 
@@ -197,7 +198,10 @@ class OpenAILLMClient(_ProviderClient):
 
 
 class ForeignSource:
-    """Answers chats with a foreign client: every model that a chat names is asked of it."""
+    """Answers chats with a foreign client: every model that a chat names is asked of it.
+
+    There is one for all the chats of a client that live at a time, so that they share a host; use `source_of`.
+    """
 
     def __init__(self, client: LLMClient) -> None:
         """Wire the parts together.
@@ -220,15 +224,27 @@ class ForeignSource:
     def model(self, provider: str | None, model: str | None, api: str | None) -> Model:
         """The model to ask; which provider the chat was held with before makes no difference.
 
+        Args:
+            provider: the chat's; one that is asked for, and that is without ``api``, has to be this client.
+            model: its name; the client's own ``model`` when omitted.
+            api: what the chat was held in.
+
         Raises:
-            ConfigurationError: no model is named.
+            ConfigurationError: another provider is asked for, or no model is named.
         """
-        del provider, api
+        own = provider_of(self._client)
+        if api is None and provider not in {None, own}:
+            msg = f"{own} is all that this client can ask, not {provider!r:.100}; load the chat with create_llm(...)"
+            raise ConfigurationError(msg)
         name = model or getattr(self._client, "model", None)
         if not isinstance(name, str) or not name:
             msg = f"{type(self._client).__name__} has to be told which model to ask; pass model="
             raise ConfigurationError(msg)
-        return ForeignModel(self._client, name)
+        return ForeignModel(self._client, name, self.host.engine.clock)
+
+
+_SOURCES: Final[WeakValueDictionary[int, ForeignSource]] = WeakValueDictionary()
+"""By the identity of the client, which its source keeps alive: clients need be neither hashable nor weakly held."""
 
 
 def source_of(llm: object) -> ChatSource:
@@ -247,7 +263,7 @@ def source_of(llm: object) -> ChatSource:
     if isinstance(llm, ForeignSource):
         return llm
     if not isinstance(llm, type) and isinstance(llm, LLMClient) and callable(llm.complete):
-        return ForeignSource(llm)
+        return _SOURCES.get(id(llm)) or _SOURCES.setdefault(id(llm), ForeignSource(llm))
     hint = "; make one: pass the object, not its class" if isinstance(llm, type) else ""
     msg = (
         f"llm is a client made by create_llm(), or an object with `async complete(...)`, not "
@@ -267,6 +283,8 @@ def _policy(retry: RetryPolicy | Mapping[str, int] | None) -> RetryPolicy:
     if isinstance(retry, RetryPolicy):
         return retry
     known = {"max_attempts", "base_ms"}
+    if not isinstance(retry, Mapping) and all(hasattr(retry, name) for name in known):
+        retry = {name: getattr(retry, name) for name in known}
     if not isinstance(retry, Mapping) or retry.keys() - known or not all(_whole(value) for value in retry.values()):
         msg = f"retry is a RetryPolicy, or a mapping with max_attempts and base_ms, not {retry!r:.100}"
         raise ConfigurationError(msg)

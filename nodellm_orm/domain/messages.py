@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from nodellm_orm.domain.parts import RefusalPart, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
+from nodellm_orm.domain.parts import MediaPart, RefusalPart, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.parts import Part
@@ -97,6 +97,18 @@ class Message:
 def user(text: str) -> Message:
     """A user message of plain text."""
     return Message(role="user", parts=(TextPart(text=text),))
+
+
+def asked_of(model: Origin, parts: tuple[Part, ...], position: int | None = None) -> Message:
+    """A user's message; with a file that the provider has under a name of its own, it says at which one that is.
+
+    Args:
+        model: who is asked.
+        parts: what is asked.
+        position: its place in the chat.
+    """
+    bound = any(isinstance(part, MediaPart) and part.file_id is not None for part in parts)
+    return Message(role="user", parts=parts, position=position, origin=model if bound else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

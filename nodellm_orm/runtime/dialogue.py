@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.events import Event, PartKey
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.parts import Part
+    from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.domain.replies import ToolCall
+    from nodellm_orm.domain.settings import Settings
     from nodellm_orm.errors import ProviderError
     from nodellm_orm.ports.journal import Entry, TurnState
     from nodellm_orm.runtime.conversation import Conversation
@@ -81,14 +83,19 @@ def model_request(plan: Plan, messages: Sequence[Message], tool_choice: str | No
         tools=plan.toolbox.specs,
         settings=replace(plan.settings, tool_choice=tool_choice),
         profile=plan.model.profile,
-        stream=plan.stream or _is_long(plan),
+        stream=plan.stream or is_long(plan.settings, plan.model.profile),
         params=plan.params,
     )
 
 
-def _is_long(plan: Plan) -> bool:
-    profile = plan.model.profile
-    asked = plan.settings.max_tokens or profile.default_max_tokens
+def is_long(settings: Settings, profile: ModelProfile) -> bool:
+    """Whether an answer may take so long that it is asked for as a stream.
+
+    Args:
+        settings: of the request.
+        profile: of the model.
+    """
+    asked = settings.max_tokens or profile.default_max_tokens
     return profile.stream_above is not None and asked is not None and asked > profile.stream_above
 
 

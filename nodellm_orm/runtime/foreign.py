@@ -8,18 +8,16 @@ answered, none is offered until the user speaks again, or the model would call i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from nodellm_orm.domain.accumulator import Accumulator
-from nodellm_orm.domain.events import Finished, PartReceived, ResponseStarted, UsageReported
-from nodellm_orm.domain.jsontext import JsonTextError, dumps, encode, loads
-from nodellm_orm.domain.messages import FinishReason, Message, Origin
-from nodellm_orm.domain.parts import MediaPart, RefusalPart, TextPart, ToolCallPart
+from nodellm_orm.domain.events import Finished
+from nodellm_orm.domain.jsontext import dumps, encode, loads
+from nodellm_orm.domain.messages import Origin
+from nodellm_orm.domain.parts import MediaPart, RefusalPart, TextPart
 from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
-from nodellm_orm.domain.usage import Usage
 from nodellm_orm.errors import (
     ConfigurationError,
     ProtocolError,
@@ -29,34 +27,24 @@ from nodellm_orm.errors import (
 )
 from nodellm_orm.ports.llm import LLMMessage, LLMTool
 from nodellm_orm.ports.transport import WireRequest
+from nodellm_orm.runtime.foreign_answer import events_of
 from nodellm_orm.runtime.prompted import as_text
 
 if TYPE_CHECKING:
-    from nodellm_orm.domain.events import Event
-    from nodellm_orm.domain.messages import Completion
+    from collections.abc import Mapping, Sequence
+
+    from nodellm_orm.domain.messages import Completion, Message
+    from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.domain.tools import ToolSpec
+    from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.llm import LLMClient
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
     from nodellm_orm.runtime.model import OnEvent, Trace
 
-Wrong: TypeAlias = Callable[[str], NoReturn]
-"""Raises what is to be said of a result that is not one."""
-
 API: Final = "llm_client"
 """What is stored with chats in place of a wire format."""
 _PROFILE: Final = ModelProfile(sampling=False, parallel_tool_calls=False, structured="none", media=("text",))
-_REASONS: Final = {
-    "stop": FinishReason.STOP,
-    "end_turn": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "max_tokens": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALL,
-    "tool_use": FinishReason.TOOL_CALL,
-    "content_filter": FinishReason.CONTENT_FILTER,
-    "refusal": FinishReason.CONTENT_FILTER,
-}
 
 
 def provider_of(client: object) -> str:
@@ -72,10 +60,12 @@ class ForeignModel:
     Args:
         client: anything with an async ``complete``.
         name: the model it is asked for.
+        clock: says when an answer came.
     """
 
     client: LLMClient
     name: str
+    clock: Clock
 
     @property
     def origin(self) -> Origin:
@@ -92,14 +82,14 @@ class ForeignModel:
         """Refuse what the interface cannot say; name what it leaves out.
 
         Raises:
-            UnsupportedFeatureError: a file is attached that is no text.
+            UnsupportedFeatureError: a file is attached that is no text, or whose content is elsewhere.
             ConfigurationError: the forced tool is not among the request's tools.
         """
         del cache
         newest = request.messages[-1] if request.messages else None
         if newest is not None and newest.role == "user":
             for part in newest.parts:
-                if isinstance(part, MediaPart) and part.media != "text":
+                if isinstance(part, MediaPart) and (part.media != "text" or part.data is None):
                     msg = f"{self.origin.provider} is given texts only; use a provider of this package for files"
                     raise UnsupportedFeatureError(msg)
         _asked(request)
@@ -109,6 +99,8 @@ class ForeignModel:
             "thinking": settings.thinking is not None,
             "parallel_tool_calls": settings.parallel_tool_calls is not None and bool(request.tools),
             "tool_choice": settings.tool_choice == REQUIRED and len(request.tools) > 1,
+            "cache": bool(settings.cache),
+            "params": bool(request.params),
         }
         return tuple(sorted(name for name, given in left_out.items() if given))
 
@@ -143,30 +135,46 @@ class ForeignModel:
         Raises:
             ProviderTimeoutError: it took longer than ``timeout.total``.
             ProtocolError: what it gave is not an `LLMCompleteResult`.
+            ProviderError: it was cancelled, though nobody has cancelled the turn.
         """
         del cache, headers
-        limit = asyncio.timeout(timeout.total)
         try:
-            async with limit:
-                result = await self.client.complete(**_arguments(self.name, request))
-        except TimeoutError as error:
-            if not limit.expired():
-                raise
-            msg = f"{self.origin.provider} did not answer within {timeout.total} seconds; raise timeout=, or ask again"
-            raise ProviderTimeoutError(msg, provider=self.origin.provider, model=self.name) from error
+            result = await self._result(request, timeout)
+            events = events_of(result, provider=self.origin.provider, model=self.name)
         except ProviderError as error:
             error.provider = error.provider or self.origin.provider
             error.model = error.model or self.name
             raise
-        events = _events(self.name, _read(result, provider_of(self.client)))
-        folded = Accumulator()
+        trace.first_token = self.clock.monotonic()
         trace.eventful = True
         for event in events:
-            folded.add(event)
             trace.folded.add(event)
+        for event in events:
             if request.stream and not isinstance(event, Finished):
                 await on_event(event)
-        return folded.completion()
+        return trace.folded.completion()
+
+    async def _result(self, request: ModelRequest, timeout: Timeout) -> object:
+        provider, limit = self.origin.provider, asyncio.timeout(timeout.total)
+        try:
+            async with limit:
+                answering: object = self.client.complete(**_arguments(self.name, request))
+                if not inspect.isawaitable(answering):
+                    msg = f"{provider}.complete() gave {type(answering).__name__} at once; write it as `async def`"
+                    raise ProtocolError(msg, retryable=False)
+                return await answering
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            msg = f"{provider} did not answer within {timeout.total} seconds; raise timeout=, or ask again"
+            raise ProviderTimeoutError(msg) from error
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Handed on as it is, it would look to the caller as if he himself had been cancelled.
+            msg = f"something inside {provider}.complete() was cancelled, and not by this turn; ask again, or resume()"
+            raise ProviderError(msg) from error
 
 
 # ── the question ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -226,7 +234,7 @@ def _told(messages: Sequence[Message]) -> list[LLMMessage]:
     """The conversation in words, user and assistant by turns."""
     told: list[LLMMessage] = []
     for message in as_text([message for message in messages if message.role != "system"]):
-        words = "\n\n".join(text for part in message.parts if (text := _words(part)).strip())
+        words = _words(message)
         role: Literal["user", "assistant"] = "assistant" if message.role == "assistant" else "user"
         if not words:
             continue
@@ -237,7 +245,21 @@ def _told(messages: Sequence[Message]) -> list[LLMMessage]:
     return told
 
 
-def _words(part: object) -> str:
+def _words(message: Message) -> str:
+    """What a message says: the texts of a model are pieces of one text, those of a user stand each for itself."""
+    pieces: list[str] = []
+    goes_on = False
+    for part in message.parts:
+        said = _said(part)
+        if said and goes_on and isinstance(part, TextPart):
+            pieces[-1] += said
+        elif said:
+            pieces.append(said)
+            goes_on = message.role == "assistant" and isinstance(part, TextPart)
+    return "\n\n".join(piece for piece in pieces if piece.strip())
+
+
+def _said(part: Part) -> str:
     match part:
         case TextPart(text=text):
             return text
@@ -250,69 +272,3 @@ def _words(part: object) -> str:
             return text
         case _:
             return ""
-
-
-# ── the answer ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Result:
-    text: str
-    calls: tuple[tuple[str, str], ...]
-    usage: Usage
-    stop_reason: str | None
-
-
-def _read(result: object, provider: str) -> _Result:
-    """What a foreign client gave, once it is known to be what it should be."""
-
-    def wrong(what: str) -> NoReturn:
-        msg = f"{provider}.complete() gave {what}; it has to return LLMCompleteResult(text=..., tool_calls=..., ...)"
-        raise ProtocolError(msg, provider=provider, retryable=False)
-
-    text, stop = getattr(result, "text", None), getattr(result, "stop_reason", None)
-    if not isinstance(text, str):
-        wrong(f"{type(result).__name__} without a text" if result is not None else "None")
-    if stop is not None and not isinstance(stop, str):
-        wrong(f"a stop_reason that is {type(stop).__name__}")
-    calls = getattr(result, "tool_calls", None)
-    if calls is not None and (isinstance(calls, str | Mapping) or not isinstance(calls, Sequence)):
-        wrong(f"tool_calls that are {type(calls).__name__}")
-    return _Result(
-        text=text,
-        calls=tuple(_call(call, wrong) for call in calls or ()),
-        usage=_usage(getattr(result, "usage", None), wrong),
-        stop_reason=stop,
-    )
-
-
-def _call(call: object, wrong: Wrong) -> tuple[str, str]:
-    name, given = getattr(call, "name", None), getattr(call, "input", None)
-    if not isinstance(name, str) or not name or not isinstance(given, Mapping):
-        wrong("a tool call without a name, or whose input is no mapping")
-    try:
-        return name, dumps(dict(given))
-    except (JsonTextError, TypeError, ValueError):
-        wrong(f"a call of {name!r:.100} whose input is not JSON")
-
-
-def _usage(usage: object, wrong: Wrong) -> Usage:
-    if usage is None:
-        return Usage()
-    counts = [getattr(usage, name, None) for name in ("input_tokens", "output_tokens")]
-    for count in counts:
-        if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 0):
-            wrong("a usage whose counts are no whole numbers from 0 on")
-    return Usage(input_tokens=counts[0], output_tokens=counts[1])
-
-
-def _events(model: str, result: _Result) -> list[Event]:
-    events: list[Event] = [ResponseStarted(model=model)]
-    if result.text:
-        events.append(PartReceived(index="text", part=TextPart(text=result.text)))
-    for place, (name, arguments) in enumerate(result.calls):
-        part = ToolCallPart(call_id="", name=name, arguments=arguments)
-        events.append(PartReceived(index=place, part=part))
-    word = result.stop_reason
-    reason = FinishReason.STOP if word is None else _REASONS.get(word, FinishReason.UNKNOWN)
-    return [*events, UsageReported(usage=result.usage), Finished(reason=reason, raw=word)]

@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nodellm_orm.domain.jsontext import dumps, loads
-from nodellm_orm.domain.messages import FinishReason, Message
+from nodellm_orm.domain.messages import FinishReason, asked_of
 from nodellm_orm.domain.replies import Chunk, Reply
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.errors import (
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
+    from nodellm_orm.domain.messages import Message
     from nodellm_orm.ports.journal import Entry, Hold, Journal, TurnState, TurnStatus
     from nodellm_orm.ports.wire import ModelRequest
     from nodellm_orm.runtime.conversation import Conversation
@@ -270,7 +271,7 @@ class Turn:
         closing = self._closing()
         closing_messages = [entry.message for entry in closing if isinstance(entry, MessageAdded)]
         position = self._chat.next_position + len(closing_messages)
-        message = Message(role="user", parts=plan.parts, position=position)
+        message = asked_of(plan.model.origin, plan.parts, position)
         request = self._dialogue.request([*self._chat.messages, *closing_messages, message])
         dropped = plan.model.check(request, self._chat.cache(plan.model.origin))
         take = Take(

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeGuard
 
-from nodellm_orm.domain.parts import MediaPart
+from nodellm_orm.domain.parts import MediaPart, OpaquePart, TextPart
 from nodellm_orm.errors import AttachmentError, UnsupportedFeatureError
 
 if TYPE_CHECKING:
+    from nodellm_orm.domain.messages import Message
+    from nodellm_orm.domain.parts import Part
     from nodellm_orm.ports.wire import ModelRequest
 
 Carries: TypeAlias = Callable[[MediaPart], bool]
 """Whether a wire format has a form for a file: of its kind and type, and from where its content is."""
+_OWN_PLACES: Final = ("https://generativelanguage.googleapis.com/",)
+"""Addresses that only their own provider can fetch from."""
 
 
 def bytes_of(part: MediaPart) -> bytes:
@@ -72,12 +76,44 @@ def readable(part: MediaPart, request: ModelRequest, carries: Carries) -> bool:
     return part.media in request.profile.media and carries(part)
 
 
-def refuse_unreadable(request: ModelRequest, carries: Carries) -> None:
+def is_public(url: str) -> bool:
+    """Whether an address means the same to everybody: one of a provider's own buckets or files does not.
+
+    Args:
+        url: of a file.
+    """
+    return url.lower().startswith(("https://", "http://")) and not url.lower().startswith(_OWN_PLACES)
+
+
+def given_parts(message: Message, request: ModelRequest) -> tuple[Part, ...]:
+    """What the user gave, as far as it can be given here: of a file that another provider has the model is told.
+
+    Args:
+        message: a user's.
+        request: what it is sent with.
+    """
+    if not _is_foreign(message, request):
+        return message.parts
+    return tuple(TextPart(text=absent(part)) if _is_bound(part) else part for part in message.parts)
+
+
+def _is_foreign(message: Message, request: ModelRequest) -> bool:
+    return message.origin is not None and not message.origin.shares_state_with(request.target)
+
+
+def _is_bound(part: Part) -> TypeGuard[MediaPart]:
+    return isinstance(part, MediaPart) and part.file_id is not None
+
+
+def refuse_unreadable(
+    request: ModelRequest, carries: Carries, takes: Callable[[OpaquePart], bool] = lambda _: False
+) -> None:
     """Refuse a question with a file that would not reach the model; of earlier ones it is merely told (`absent`).
 
     Args:
         request: what is to be sent.
         carries: what the wire format can do.
+        takes: whether it takes a block that a user gives as it stands.
 
     Raises:
         UnsupportedFeatureError: names the file and what could be done.
@@ -86,7 +122,11 @@ def refuse_unreadable(request: ModelRequest, carries: Carries) -> None:
     if newest is None or newest.role != "user":
         return
     for part in newest.parts:
-        if not isinstance(part, MediaPart) or readable(part, request, carries):
+        if isinstance(part, OpaquePart) and not takes(part):
+            msg = f"{request.target.provider} takes no {part.payload:.60} from a user; say it in words, or as a file"
+            raise UnsupportedFeatureError(msg)
+        foreign = _is_bound(part) and _is_foreign(newest, request)
+        if not isinstance(part, MediaPart) or (readable(part, request, carries) and not foreign):
             continue
         if part.media not in request.profile.media:
             kinds = ", ".join(request.profile.media) or "no files"

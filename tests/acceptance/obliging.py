@@ -85,6 +85,11 @@ def _anthropic(body: dict[str, Any]) -> Answer:
     return json_answer(anthropic_body(text, tool_calls=calls))
 
 
+def _embeddings(body: dict[str, Any]) -> Answer:
+    data = [{"index": place, "embedding": [1.0, float(len(text)), 0.5]} for place, text in enumerate(body["input"])]
+    return json_answer({"data": data, "model": body["model"], "usage": {"prompt_tokens": 8, "total_tokens": 8}})
+
+
 def obliging_server() -> LoopbackServer:
     """All three formats, by the path of the request."""
 
@@ -92,6 +97,8 @@ def obliging_server() -> LoopbackServer:
         body: Any = request.json()
         if request.path.endswith("/responses/input_tokens"):
             return json_answer({"object": "response.input_tokens", "input_tokens": 42})
+        if request.path.endswith("/embeddings"):
+            return _embeddings(body)
         if request.path.endswith("/responses"):
             return _responses(body)
         return _anthropic(body) if request.path.endswith("/messages") else _openai(body)

@@ -19,7 +19,7 @@ from nodellm_orm.domain.parts import (
 )
 from nodellm_orm.wire.anthropic.files import file_block
 from nodellm_orm.wire.anthropic.values import object_of, text_of
-from nodellm_orm.wire.media import absent
+from nodellm_orm.wire.media import absent, given_parts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,6 +58,15 @@ def needs_thinking_first(request: ModelRequest) -> bool:
     return not isinstance(next(parts, None), ThinkingPart)
 
 
+def is_given(part: OpaquePart) -> bool:
+    """Whether a block is one that a user may give as it stands.
+
+    Args:
+        part: the block.
+    """
+    return _kind(part.payload) in _GIVEN
+
+
 def tool_use_id(call_id: str) -> str:
     """The id a call goes out with: its own where the API accepts it, else one derived from it alone.
 
@@ -92,7 +101,7 @@ def fragments(message: Message, request: ModelRequest, cache: RenderCache | None
 def _blocks(message: Message, request: ModelRequest) -> list[tuple[Part, JsonText]]:
     """The parts that are sent, in order, each with its block; they depend on this message alone."""
     at_home = message.origin is not None and message.origin.shares_state_with(request.target)
-    parts: Iterable[Part] = message.parts
+    parts: Iterable[Part] = given_parts(message, request) if message.role == "user" else message.parts
     if message.status == "partial":
         at_home = False
         parts = [part for part in parts if isinstance(part, TextPart)]
@@ -149,7 +158,7 @@ def _block(part: Part, message: Message, request: ModelRequest, *, at_home: bool
         case MediaPart():
             return file_block(part, request.profile)
         case OpaquePart():
-            goes = at_home if message.role == "assistant" else _kind(part.payload) in _GIVEN
+            goes = at_home if message.role == "assistant" else is_given(part)
             return RawJson(part.payload) if goes and _kind(part.payload) is not None else None
         case _:
             assert_never(part)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.jsontext import Pairs, loads_verbatim
-from nodellm_orm.wire.media import absent, base64_of, bytes_of
+from nodellm_orm.wire.media import absent, base64_of, bytes_of, is_public
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.parts import MediaPart
@@ -33,7 +33,7 @@ def carrier(profile: ModelProfile) -> Carries:
     """
 
     def carries(part: MediaPart) -> bool:
-        if part.url is not None and (part.media == "text" or not profile.fetches_urls):
+        if part.url is not None and (part.media == "text" or not (profile.fetches_urls and is_public(part.url))):
             return False
         return part.media == "text" or _media_type(part) in {*_IMAGES, _PDF}
 

@@ -22,11 +22,12 @@ from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.wire.anthropic.beside import container_of
+from nodellm_orm.wire.anthropic.blocks import is_given
 from nodellm_orm.wire.anthropic.files import carrier
 from nodellm_orm.wire.anthropic.schema import closed
 from nodellm_orm.wire.anthropic.thinking import plan_thinking
 from nodellm_orm.wire.anthropic.turns import turns
-from nodellm_orm.wire.media import refuse_unreadable
+from nodellm_orm.wire.media import given_parts, refuse_unreadable
 from nodellm_orm.wire.schemas import in_words, parsed
 
 if TYPE_CHECKING:
@@ -75,7 +76,9 @@ def posted(request: ModelRequest, path: str, body: Mapping[str, object], *, stre
         msg = f"the request cannot be written as JSON: {error}; look at params and temperature"
         raise ConfigurationError(msg) from error
     uploaded = any(
-        isinstance(part, MediaPart) and part.file_id for message in request.messages for part in message.parts
+        isinstance(part, MediaPart) and part.file_id
+        for message in request.messages
+        for part in given_parts(message, request)
     )
     beta = {"anthropic-beta": _FILES_BETA} if uploaded else {}
     return WireRequest(
@@ -94,7 +97,7 @@ def body_of(request: ModelRequest, cache: RenderCache | None) -> dict[str, objec
         UnsupportedFeatureError: as for `render`.
         ConfigurationError: for a schema that is not a JSON object.
     """
-    refuse_unreadable(request, carrier(request.profile))
+    refuse_unreadable(request, carrier(request.profile), is_given)
     members, _ = _options(request)
     members |= {"tools": _tools(request), "system": _system(request)}
     members["messages"] = turns(request, cache)

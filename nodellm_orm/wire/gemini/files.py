@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
-from nodellm_orm.wire.media import absent, base64_of, text_in
+from nodellm_orm.wire.media import absent, base64_of, is_public, text_in
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.parts import MediaPart
@@ -32,7 +32,7 @@ def carrier(profile: ModelProfile) -> Carries:
     """
 
     def carries(part: MediaPart) -> bool:
-        if part.url is not None and not (profile.fetches_urls or _is_own(part.url)):
+        if part.url is not None and not (_is_own(part.url) or (profile.fetches_urls and is_public(part.url))):
             return False
         family, _, name = part.media_type.partition(";")[0].strip().lower().partition("/")
         return part.media == "text" or name in _TYPES.get(family, "").split()

@@ -23,7 +23,7 @@ from nodellm_orm.domain.parts import (
 from nodellm_orm.wire.gemini.files import blob, file_part
 from nodellm_orm.wire.gemini.reader import SOURCES
 from nodellm_orm.wire.gemini.received import CALL, FILE, SIGNATURE
-from nodellm_orm.wire.media import absent
+from nodellm_orm.wire.media import absent, given_parts
 from nodellm_orm.wire.values import object_of
 
 if TYPE_CHECKING:
@@ -91,7 +91,8 @@ def _fresh(message: Message, request: ModelRequest) -> Iterator[JsonText]:
             for part in told_parts(message):
                 yield dumps(_response(part) if isinstance(part, ToolResultPart) else _given(part, message, request))
         case "user" | "system":
-            said = [found for part in message.parts if (found := _given(part, message, request)) is not None]
+            given = given_parts(message, request)
+            said = [found for part in given if (found := _given(part, message, request)) is not None]
             for found in said or [{"text": _SILENT_USER}]:
                 yield dumps(found)
         case _:

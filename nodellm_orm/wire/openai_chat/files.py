@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from nodellm_orm.wire.media import absent, base64_of, data_url, text_in
+from nodellm_orm.wire.media import absent, base64_of, data_url, is_public, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -84,7 +84,9 @@ def carrier(profile: ModelProfile) -> Carries:
 
     def carries(part: MediaPart) -> bool:
         accepted, source = _FORMS[profile.file_form].get(part.media), _source(part)
-        if accepted is None or source not in accepted.sources or (source == "url" and not profile.fetches_urls):
+        if accepted is None or source not in accepted.sources:
+            return False
+        if part.url is not None and not (profile.fetches_urls and is_public(part.url)):
             return False
         return not accepted.subtypes or _subtype(part) in accepted.subtypes
 

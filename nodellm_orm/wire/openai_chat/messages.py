@@ -15,7 +15,7 @@ from nodellm_orm.domain.parts import (
 )
 from nodellm_orm.wire.callnames import legal_name
 from nodellm_orm.wire.callorder import in_call_order
-from nodellm_orm.wire.media import absent
+from nodellm_orm.wire.media import absent, given_parts
 from nodellm_orm.wire.openai_chat.call_ids import wire_call_id
 from nodellm_orm.wire.openai_chat.calls import CUSTOM
 from nodellm_orm.wire.openai_chat.content import CONTENT_FIELD
@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
 
-_REPLAYED: Final = frozenset({"annotations", "extra_content", "thought_signature"})
+_REPLAYED: Final = frozenset({"extra_content", "thought_signature"})
 """Members of a message beyond its text that servers take back; they refuse, or cannot use, the rest."""
+_NOTES: Final = "annotations"
+"""OpenRouter takes these back as well: they hold what it read in a file, which it need not read again."""
 _NOD: Final = dumps({"role": "assistant", "content": "OK."})
 """Stands between a tool's words and a user's where the server insists on it."""
 
@@ -79,7 +81,7 @@ def _fresh(message: Message, request: ModelRequest) -> tuple[JsonText, ...]:
         case "system":
             return (dumps(_system(message, request.profile)),)
         case "user":
-            return (dumps({"role": "user", "content": _given(message.parts, request.profile)}),)
+            return (dumps({"role": "user", "content": _given(given_parts(message, request), request.profile)}),)
         case _:
             assert_never(message.role)
 
@@ -142,7 +144,7 @@ def _assistant(message: Message, request: ModelRequest) -> dict[str, object] | N
     if calls:
         members["tool_calls"] = calls
     if at_home:
-        members |= _extra(parts)
+        members |= _extra(parts, request.profile)
     return members
 
 
@@ -152,7 +154,7 @@ def _content(parts: Sequence[Part], *, at_home: bool, thinks: bool) -> str | lis
     plain = True
     for part in parts:
         match part:
-            case TextPart(text=text, extra=extra) if (words := text or _spoken(extra)):
+            case TextPart(text=text, extra=extra) if words := text or _spoken(extra):
                 items.append({"type": "text", "text": words})
             case RefusalPart(text=text) if not at_home:
                 items.append({"type": "text", "text": text})
@@ -207,7 +209,8 @@ def _call(part: ToolCallPart, length: int | None, *, at_home: bool) -> Pairs:
     return Pairs([("id", wire_call_id(part.call_id, length)), *kind, *beyond])
 
 
-def _extra(parts: Sequence[Part]) -> dict[str, object]:
+def _extra(parts: Sequence[Part], profile: ModelProfile) -> dict[str, object]:
+    replayed = _REPLAYED | {_NOTES} if profile.file_form == "openrouter" else _REPLAYED
     found = (loads_verbatim(part.extra) for part in parts if isinstance(part, TextPart) and part.extra is not None)
     members = (member for extra in found if isinstance(extra, Pairs) for member in extra)
-    return {name: value for name, value in members if name in _REPLAYED}
+    return {name: value for name, value in members if name in replayed}

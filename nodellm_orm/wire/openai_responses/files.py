@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from nodellm_orm.wire.media import absent, base64_of, data_url, text_in
+from nodellm_orm.wire.media import absent, base64_of, data_url, is_public, text_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ def carrier(profile: ModelProfile) -> Carries:
     """
 
     def carries(part: MediaPart) -> bool:
-        if part.url is not None and not profile.fetches_urls:
+        if part.url is not None and not (profile.fetches_urls and is_public(part.url)):
             return False
         here = part.url is None and part.file_id is None
         match part.media:

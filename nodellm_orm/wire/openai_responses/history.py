@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, assert_never
 from nodellm_orm.domain.jsontext import RawJson, dumps
 from nodellm_orm.domain.parts import MediaPart, TextPart, ToolResultPart
 from nodellm_orm.wire.callorder import in_call_order
+from nodellm_orm.wire.media import given_parts
 from nodellm_orm.wire.openai_responses.answers import own_items, plain_items
 from nodellm_orm.wire.openai_responses.files import file_piece
 from nodellm_orm.wire.openai_responses.received import MESSAGE
@@ -58,7 +59,8 @@ def _fresh(message: Message, request: ModelRequest) -> Iterable[object]:
     texts = [part.text for part in message.parts if isinstance(part, TextPart)]
     match message.role:
         case "user":
-            return ({"type": MESSAGE, "role": "user", "content": _given(message.parts, request.profile)},)
+            given = given_parts(message, request)
+            return ({"type": MESSAGE, "role": "user", "content": _given(given, request.profile)},)
         case "system" if request.profile.one_system_message:
             words = f"<system>\n{message.content}\n</system>"
             return ({"type": MESSAGE, "role": "user", "content": words},)

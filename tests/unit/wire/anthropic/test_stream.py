@@ -138,11 +138,11 @@ def test_hidden_thinking_and_server_tools() -> None:
 
 
 @pytest.mark.parametrize("content", [None, ""])
-def test_a_compaction_in_pieces(content: str | None) -> None:
-    """The summary grows, and the sealed form of it is the last one sent."""
+def test_a_compaction_comes_in_one_piece(content: str | None) -> None:
+    """The summary and its sealed form are the last ones sent: each piece is all of them."""
     deltas = [
-        {"type": "compaction_delta", "content": "So ", "encrypted_content": "old"},
-        {"type": "compaction_delta", "content": "far.", "encrypted_content": "new"},
+        {"type": "compaction_delta", "content": "So", "encrypted_content": "old"},
+        {"type": "compaction_delta", "content": "So far.", "encrypted_content": "new"},
     ]
     data = start() + block(0, {"type": "compaction", "content": content, "encrypted_content": None}, *deltas)
     payload = '{"type":"compaction","content":"So far.","encrypted_content":"new"}'

@@ -123,7 +123,8 @@ def _stream(chance: Random, blocks: list[Spoken], message: dict[str, object], en
     for index, block in enumerate(blocks):
         say("content_block_start", index=index, content_block=block.opening)
         for kind, name, text in block.deltas:
-            for piece in _cut(chance, text):
+            # A signature comes whole.
+            for piece in [text] if kind == "signature_delta" else _cut(chance, text):
                 say("content_block_delta", index=index, delta={"type": kind, name: piece})
             say("ping")
         for item in block.items:

@@ -193,15 +193,19 @@ def test_opaque_items_go_back_to_their_origin_only() -> None:
 
 
 def test_members_beyond_text_and_call_go_back_to_their_origin_only() -> None:
-    """Annotations and vendors' signatures on calls return verbatim; what servers refuse to read stays."""
+    """Vendors' signatures, and notes where the server reads them, return verbatim; what servers refuse stays."""
     call = ToolCallPart(
         call_id="a", name="f", arguments="{}", extra='{"extra_content":{"google":{"thought_signature":"c2ln"}}}'
     )
     text = TextPart(text="Yes", extra='{"annotations":[{"type":"url_citation","n":1.0}],"audio":{"id":"a"}}')
-    body = WIRE.render(asking(user("Hi"), assistant(text, call))).body
+    noting = ModelProfile(file_form="openrouter")
+    body = WIRE.render(asking(user("Hi"), assistant(text, call), profile=noting)).body
     assert b'"extra_content":{"google":{"thought_signature":"c2ln"}}' in body
     assert b'"annotations":[{"type":"url_citation","n":1.0}]' in body
     assert b"audio" not in body
+    plain = WIRE.render(asking(user("Hi"), assistant(text, call))).body
+    assert b'"extra_content":{"google":{"thought_signature":"c2ln"}}' in plain
+    assert b"annotations" not in plain
     foreign = WIRE.render(asking(user("Hi"), assistant(text, call), target=ELSEWHERE)).body
     assert b"extra_content" not in foreign
     assert b"annotations" not in foreign
