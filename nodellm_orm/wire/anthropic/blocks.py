@@ -195,7 +195,18 @@ def _input(arguments: JsonText) -> object:
 
 def _extra(text: JsonText | None) -> list[tuple[str, object]]:
     members = loads_verbatim(text) if text is not None else None
-    return list(members) if isinstance(members, Pairs) else []
+    pairs = members if isinstance(members, Pairs) else ()
+    return [(name, _as_asked(value) if name == "citations" else value) for name, value in pairs]
+
+
+def _as_asked(citations: object) -> object:
+    """Citations as a request may have them: only answers name the uploaded file beside the document's place."""
+    if not isinstance(citations, list):
+        return citations
+    return [
+        Pairs(pair for pair in citation if pair[0] != "file_id") if isinstance(citation, Pairs) else citation
+        for citation in citations
+    ]
 
 
 def _kind(payload: JsonText) -> str | None:

@@ -1,16 +1,13 @@
-"""How much a request lets the model think, in the words its generation takes, and what that leaves for the answer.
-
-Thinking counts toward ``max_tokens``. Where the caller names no ``max_tokens``, or a budget that leaves no room in it
-for an answer, the budget comes on top of the answer's tokens; where the model's own cap forbids that, it gives way.
-"""
+"""How much a request lets the model think, in the words its generation takes, and what that leaves for the answer."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
-from nodellm_orm.domain.effort import budget_of, effort_of, is_off, nearest_effort
+from nodellm_orm.domain.effort import effort_of, is_off, nearest_effort
 from nodellm_orm.wire.anthropic.blocks import needs_thinking_first
+from nodellm_orm.wire.budgets import fitted_budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,12 +88,8 @@ def _off(profile: ModelProfile, room: int) -> ThinkingPlan:
 
 
 def _budget(config: ThinkingConfig, profile: ModelProfile, *, asked: int | None, room: int) -> ThinkingPlan:
-    budget = max(budget_of(config), profile.thinking_min_budget)
-    within = asked is not None and budget < room
-    total, cap = room if within else budget + max(room, 1), profile.max_output_tokens
-    if cap is not None and total > cap:
-        total, answer = cap, min(room, cap // 2)
-        budget = min(budget, max(cap - answer, profile.thinking_min_budget))
-    if budget >= total:
+    fitted = fitted_budget(config, profile, asked=asked, answer=room)
+    if fitted is None:
         return ThinkingPlan(max_tokens=room, dropped=True)
+    total, budget = fitted
     return ThinkingPlan(max_tokens=total, thinking={"type": "enabled", "budget_tokens": budget}, thinks=True)

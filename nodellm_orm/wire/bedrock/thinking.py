@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, assert_never
 
-from nodellm_orm.domain.effort import budget_of, effort_of, is_off, nearest_effort
+from nodellm_orm.domain.effort import effort_of, is_off, nearest_effort
 from nodellm_orm.wire.bedrock.blocks import needs_thinking_first
+from nodellm_orm.wire.budgets import fitted_budget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,13 +116,9 @@ def _effort(profile: ModelProfile, word: str) -> dict[str, object]:
 def _budget(config: ThinkingConfig, profile: ModelProfile, *, asked: int | None, room: int | None) -> ThinkingPlan:
     """A budget beside which there is room for the answer, as far as the model's own limit allows."""
     answer = FALLBACK_MAX_TOKENS if room is None else room
-    budget = max(budget_of(config), profile.thinking_min_budget)
-    within = asked is not None and budget < answer
-    total, cap = answer if within else budget + max(answer, 1), profile.max_output_tokens
-    if cap is not None and total > cap:
-        total = cap
-        budget = min(budget, max(cap - min(answer, cap // 2), profile.thinking_min_budget))
-    if budget >= total:
+    fitted = fitted_budget(config, profile, asked=asked, answer=answer)
+    if fitted is None:
         return ThinkingPlan(max_tokens=room, dropped=True)
+    total, budget = fitted
     fields = {"thinking": {"type": "enabled", "budget_tokens": budget}}
     return ThinkingPlan(max_tokens=total, fields=fields, thinks=True)

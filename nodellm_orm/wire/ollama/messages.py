@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, RawJson, dumps, loads_verbatim
 from nodellm_orm.domain.parts import MediaPart, RefusalPart, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
+from nodellm_orm.wire.callorder import in_call_order
 from nodellm_orm.wire.media import absent, base64_of
 from nodellm_orm.wire.ollama.files import carries, in_words, is_image
 from nodellm_orm.wire.ollama.reader import FUNCTION, THINKING
@@ -38,29 +39,8 @@ def wire_messages(request: ModelRequest, cache: RenderCache | None) -> list[RawJ
     Raises:
         AttachmentError: the bytes of a file are not here.
     """
-    ordered = _in_call_order(request.messages)
+    ordered = in_call_order(request.messages)  # many versions of the server know no ids and pair them so
     return [RawJson(text) for message in ordered for text in _rendered(message, request, cache)]
-
-
-def _in_call_order(messages: Sequence[Message]) -> Iterator[Message]:
-    """Results in the order of their calls: many versions of the server know no ids and pair them so."""
-    calls: dict[str, int] = {}
-    run: list[Message] = []
-    for message in messages:
-        if message.role == "tool":
-            run.append(message)
-            continue
-        yield from _sorted(run, calls)
-        run, calls = [], {call.call_id: place for place, call in enumerate(message.tool_calls)}
-        yield message
-    yield from _sorted(run, calls)
-
-
-def _sorted(run: list[Message], calls: dict[str, int]) -> list[Message]:
-    def place(message: Message) -> int:
-        return min((calls.get(result.call_id, len(calls)) for result in message.tool_results), default=len(calls))
-
-    return sorted(run, key=place)
 
 
 def _rendered(message: Message, request: ModelRequest, cache: RenderCache | None) -> tuple[JsonText, ...]:
