@@ -16,7 +16,7 @@ from nodellm_orm.domain.parts import MEDIA_KINDS, MediaPart, TextPart
 from nodellm_orm.domain.settings import Settings, ThinkingConfig
 from nodellm_orm.domain.tools import ToolSpec
 from nodellm_orm.errors import UnsupportedFeatureError
-from nodellm_orm.ports.wire import ModelLister, ModelRequest, TokenCounter
+from nodellm_orm.ports.wire import Embedder, ModelLister, ModelRequest, TokenCounter
 from nodellm_orm.providers.registry import Registry
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def abilities(offer: Offer) -> dict[str, str]:
         "thinking": _NO if offer.drops("thinking", Settings(thinking=ThinkingConfig(effort="high"))) else _YES,
         **carried,
         "cache points": _yes(offer.body(settings=Settings(cache=True)) != offer.body()),
+        "embeddings": _yes(offer.row.embeds and isinstance(offer.dialect.wire, Embedder)),
         "counts tokens": _yes(isinstance(offer.dialect.wire, TokenCounter)),
         "lists models": _yes(isinstance(offer.dialect.wire, ModelLister)),
     }
