@@ -172,7 +172,10 @@ def test_blocks_that_a_user_gives_as_they_stand() -> None:
         body = WIRE.render(asking(given(OpaquePart(payload=payload), TextPart(text="?")))).body
         assert payload.encode() in body
     strange = given(OpaquePart(payload='{"type":"input_file","x":1}'), OpaquePart(payload="[]"), TextPart(text="?"))
-    assert contents(asking(strange)) == [("user", [{"type": "text", "text": "?"}])]
+    with pytest.raises(UnsupportedFeatureError, match="input_file"):
+        WIRE.render(asking(strange))
+    later = [Message(role="assistant", parts=(TextPart(text="ok"),)), given(TextPart(text="And?"))]
+    assert contents(asking(strange, *later))[0] == ("user", [{"type": "text", "text": "?"}])
 
 
 def test_generations_that_do_not_see() -> None:
