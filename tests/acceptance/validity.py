@@ -9,6 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from nodellm_orm.models import ChatRecord, MessageRecord, RequestRecord, ToolCallRecord, TurnRecord
+from tests.acceptance.wire_rules import check_request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,45 +23,16 @@ if TYPE_CHECKING:
 # ── requests ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def check(body: Any, api: Api) -> None:
-    """Refuse what a provider refuses: calls that are not answered at once and in full, results that nobody asked for.
+def check(body: Any, api: Api, *, provider: str = "", model: str = "") -> None:
+    """Refuse what a provider refuses, see `wire_rules`; above all calls that are not answered at once and in full.
 
     Args:
         body: a request.
         api: its format.
+        provider: who is asked, where that is not the home of the format.
+        model: the model's name, where the body does not say it.
     """
-    messages = body["messages"]
-    if api == "anthropic":
-        _check_blocks(messages)
-    else:
-        _check_messages(messages)
-
-
-def _check_messages(messages: list[Any]) -> None:
-    wanted: list[str] = []
-    for message in messages:
-        if message["role"] == "tool":
-            assert wanted, f"a result that no call waits for: {message}"
-            assert message["tool_call_id"] == wanted.pop(0)
-        else:
-            assert wanted == [], f"calls without a result: {wanted}"
-            wanted = [call["id"] for call in message.get("tool_calls", [])]
-    assert wanted == []
-    assert messages[-1]["role"] in {"user", "tool"}
-
-
-def _check_blocks(messages: list[Any]) -> None:
-    wanted: list[str] = []
-    for number, message in enumerate(messages):
-        assert message["role"] == ("user", "assistant")[number % 2], "user and assistant take turns"
-        content = message["content"]
-        blocks = [{"type": "text"}] if isinstance(content, str) else content
-        results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
-        assert results == wanted
-        assert [block["type"] for block in blocks[: len(results)]] == ["tool_result"] * len(results)
-        wanted = [block["id"] for block in blocks if block["type"] == "tool_use"]
-    assert wanted == []
-    assert messages[-1]["role"] == "user"
+    check_request(body, api, provider=provider, model=model)
 
 
 def last_words(body: Any, api: Api) -> str | None:

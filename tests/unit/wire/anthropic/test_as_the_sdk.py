@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+
 from nodellm_orm.domain.jsontext import dumps
 from nodellm_orm.domain.parts import OpaquePart, TextPart, ThinkingPart
 from nodellm_orm.domain.profile import ModelProfile
-from tests.unit.wire.anthropic.asking import WIRE, block, body, ending, folded, start
+from tests.unit.wire.anthropic.asking import (
+    WIRE,
+    asking,
+    assistant,
+    block,
+    body,
+    contents,
+    ending,
+    folded,
+    start,
+    user,
+)
 
 _FALLBACK = {
     "type": "fallback",
@@ -29,6 +42,20 @@ def test_a_signature_at_the_start_is_replaced_by_the_one_that_follows() -> None:
     opening = {"type": "thinking", "thinking": "Hm", "signature": "c2ln", "v": 2}
     answer = folded([start() + block(0, opening, {"type": "signature_delta", "signature": "c2ln"}) + ending()])
     assert answer.parts == (ThinkingPart(text="Hm", signature="c2ln", opaque=dumps(opening)),)
+
+
+@pytest.mark.parametrize("file_id", ["file_1", None])
+def test_citations_go_back_without_the_name_of_the_file(file_id: str | None) -> None:
+    """Answers name the uploaded file that they cite; a request that does is refused. What is kept stays whole."""
+    place = {"type": "char_location", "cited_text": "c", "document_index": 0, "document_title": None}
+    cited = {**place, "start_char_index": 0, "end_char_index": 1, "file_id": file_id}
+    delta = {"type": "citations_delta", "citation": cited}
+    answer = folded([start() + block(0, {"type": "text", "text": "Yes", "citations": []}, delta) + ending()])
+    assert answer.parts == (TextPart(text="Yes", extra=dumps({"citations": [cited]})),)
+    ((_, _), (_, content), _) = contents(asking(user("Hi"), assistant(*answer.parts), user("And?")))
+    assert content == [
+        {"type": "text", "text": "Yes", "citations": [{k: v for k, v in cited.items() if k != "file_id"}]}
+    ]
 
 
 def test_the_model_is_the_one_that_took_over() -> None:
