@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from nodellm_orm.domain.media import media_part
 
+from nodellm_orm.domain.media import media_part
 from nodellm_orm.domain.messages import Message, Origin
 from nodellm_orm.domain.parts import MEDIA_KINDS, MediaPart, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
 from nodellm_orm.domain.profile import ModelProfile
