@@ -21,7 +21,7 @@ from nodellm_orm.domain.parts import (
 )
 from nodellm_orm.wire.callnames import legal_name
 from nodellm_orm.wire.media import absent
-from nodellm_orm.wire.openai_responses.received import CALL, COMPLETED, MESSAGE, REASONING
+from nodellm_orm.wire.openai_responses.received import CALL, COMPLETED, CUSTOM, MESSAGE, REASONING
 from nodellm_orm.wire.values import list_of, object_of, says_nothing, text_of
 
 if TYPE_CHECKING:
@@ -95,6 +95,32 @@ def own_items(message: Message, request: ModelRequest) -> list[object]:
                 rendered.append(RawJson(payload))
                 answers += _answer(_members(payload))
     return rendered + answers
+
+
+def custom_calls(request: ModelRequest) -> frozenset[str]:
+    """The ids of calls that go home as custom ones, whose results have a form of their own.
+
+    Args:
+        request: what is to be sent.
+    """
+    return frozenset(
+        part.call_id
+        for message in request.messages
+        if message.role == "assistant" and goes_home(message, request)
+        for part in message.tool_calls
+        if part.extra is not None and CUSTOM in part.extra and _members(part.extra).get("type") == CUSTOM
+    )
+
+
+def goes_home(message: Message, request: ModelRequest) -> bool:
+    """Whether an answer is sent as the items it came in.
+
+    Args:
+        message: the answer.
+        request: what it is sent with.
+    """
+    made_here = message.origin is not None and message.origin.shares_state_with(request.target)
+    return made_here and message.status != "partial"
 
 
 def _with_reasoning(message: Message, request: ModelRequest) -> tuple[list[Part], bool]:
@@ -210,6 +236,9 @@ def _reasoning(part: ThinkingPart, *, named: bool) -> Pairs:
 def _call(part: ToolCallPart, extra: Mapping[str, object], *, named: bool = False) -> Pairs:
     beyond = [(name, value) for name, value in extra.items() if named or name != "id"]
     name = legal_name(part.name)
+    if extra.get("type") == CUSTOM:
+        own = [("type", CUSTOM), ("call_id", part.call_id), ("name", name)]
+        return Pairs([*own, *((name, value) for name, value in beyond if name != "type")])
     own = [("type", CALL), ("call_id", part.call_id), ("name", name), ("arguments", part.arguments)]
     return Pairs([*own, *beyond])
 
@@ -220,7 +249,7 @@ def _answer(item: Mapping[str, object]) -> Iterator[dict[str, object]]:
     if says_nothing(call_id):
         return
     match item.get("type"):
-        case "custom_tool_call":
+        case "custom_tool_call":  # as earlier versions kept it
             yield {"type": "custom_tool_call_output", "call_id": call_id, "output": _UNANSWERED}
         case "tool_search_call" if item.get("execution") == "client":
             yield {

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Final
 from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta, ToolCallDelta
 from nodellm_orm.domain.jsontext import Pairs, join_surrogates
 from nodellm_orm.domain.parts import TextPart, ThinkingPart
-from nodellm_orm.wire.openai_responses.received import CALL, MESSAGE, REASONING, parts_of, refusal_key, text_key
+from nodellm_orm.wire.openai_responses.received import (
+    CALL,
+    COMPLETED,
+    CUSTOM,
+    INCOMPLETE,
+    MESSAGE,
+    REASONING,
+    parts_of,
+    refusal_key,
+    text_key,
+)
 from nodellm_orm.wire.values import says_nothing, text_of
 
 if TYPE_CHECKING:
@@ -35,6 +45,8 @@ class Item:
     kind: str
     ended: bool = False
     _members: dict[str, object] = field(default_factory=dict)
+    _form: Mapping[str, object] = field(default_factory=dict)
+    """What it was in the end."""
     _places: list[int] = field(default_factory=list)
     """The indexes of a message's content as events have them, which at some servers begin with 1."""
     _pieces: dict[tuple[str, int], list[str]] = field(default_factory=dict)
@@ -68,7 +80,7 @@ class Item:
         match self.kind:
             case "message":
                 yield TextDelta(index=f"{self.number}{text_key(0)}")
-            case "function_call":
+            case "function_call" | "custom_tool_call":
                 yield ToolCallDelta(
                     index=str(self.number),
                     wire_id=text_of(members.get("call_id")) or None,
@@ -173,13 +185,20 @@ class Item:
             members: its final form; nothing where the server sends none.
         """
         self.ended = True
-        for suffix, part in parts_of(self._final(members)):
+        self._form = self._final(members)
+        for suffix, part in parts_of(self._form):
             if isinstance(part, TextPart | ThinkingPart):
                 yield from self._rest(suffix, part.text)
             yield PartReceived(index=f"{self.number}{suffix}", part=part)
 
+    def cut(self) -> Iterator[Event]:
+        """The answer broke off in it: of a custom call, the input alone cannot tell whether it is whole."""
+        if self.kind == CUSTOM and self._form.get(_STATUS) not in {COMPLETED, INCOMPLETE}:
+            for suffix, part in parts_of({**self._form, _STATUS: INCOMPLETE}):
+                yield PartReceived(index=f"{self.number}{suffix}", part=part)
+
     def _final(self, members: Mapping[str, object]) -> Mapping[str, object]:
-        if members and self.kind not in {MESSAGE, REASONING, CALL}:
+        if members and self.kind not in {MESSAGE, REASONING, CALL, CUSTOM}:
             return members
         stated = {name: value for name, value in members.items() if not says_nothing(value)}
         return stated | {name: value for name, value in self._gathered().items() if name not in stated}

@@ -1,4 +1,4 @@
-"""Messages as input items: text that depends on one message alone, so that it never changes."""
+"""Messages as input items: text that depends on one message, and for a result on its call, so that it never changes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from nodellm_orm.domain.jsontext import RawJson, dumps
 from nodellm_orm.domain.parts import MediaPart, TextPart, ToolResultPart
 from nodellm_orm.wire.callorder import in_call_order
 from nodellm_orm.wire.media import given_parts
-from nodellm_orm.wire.openai_responses.answers import own_items, plain_items
+from nodellm_orm.wire.openai_responses.answers import custom_calls, goes_home, own_items, plain_items
 from nodellm_orm.wire.openai_responses.files import file_piece
-from nodellm_orm.wire.openai_responses.received import MESSAGE
+from nodellm_orm.wire.openai_responses.received import CALL, CUSTOM, MESSAGE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -33,7 +33,8 @@ def input_items(request: ModelRequest, cache: RenderCache | None) -> list[RawJso
         AttachmentError: the bytes of a file are not here.
     """
     ordered = in_call_order(request.messages)
-    return [RawJson(text) for message in ordered for text in _rendered(message, request, cache)]
+    custom = custom_calls(request)
+    return [RawJson(text) for message in ordered for text in _rendered(message, request, cache, custom)]
 
 
 def system_item(texts: Sequence[str], profile: ModelProfile) -> dict[str, object]:
@@ -46,16 +47,18 @@ def system_item(texts: Sequence[str], profile: ModelProfile) -> dict[str, object
     return {"type": MESSAGE, "role": profile.system_role, "content": _words(texts)}
 
 
-def _rendered(message: Message, request: ModelRequest, cache: RenderCache | None) -> tuple[JsonText, ...]:
+def _rendered(
+    message: Message, request: ModelRequest, cache: RenderCache | None, custom: frozenset[str]
+) -> tuple[JsonText, ...]:
     if cache is None:
-        return tuple(map(dumps, _fresh(message, request)))
+        return tuple(map(dumps, _fresh(message, request, custom)))
     known = cache.get(id(message))
     if known is None:
-        known = cache[id(message)] = (message, tuple(map(dumps, _fresh(message, request))))
+        known = cache[id(message)] = (message, tuple(map(dumps, _fresh(message, request, custom))))
     return known[1]
 
 
-def _fresh(message: Message, request: ModelRequest) -> Iterable[object]:
+def _fresh(message: Message, request: ModelRequest, custom: frozenset[str]) -> Iterable[object]:
     texts = [part.text for part in message.parts if isinstance(part, TextPart)]
     match message.role:
         case "user":
@@ -67,12 +70,11 @@ def _fresh(message: Message, request: ModelRequest) -> Iterable[object]:
         case "system":
             return (system_item(texts, request.profile),)
         case "tool":
-            return _results(message.parts, request.profile)
+            return _results(message.parts, request.profile, custom)
         case "assistant":
             if message.status == "partial":
                 return plain_items([part for part in message.parts if isinstance(part, TextPart)])
-            at_home = message.origin is not None and message.origin.shares_state_with(request.target)
-            return own_items(message, request) if at_home else plain_items(message.parts)
+            return own_items(message, request) if goes_home(message, request) else plain_items(message.parts)
         case _:
             assert_never(message.role)
 
@@ -98,7 +100,7 @@ def _given(parts: Sequence[Part], profile: ModelProfile) -> str | list[dict[str,
     return pieces
 
 
-def _results(parts: Sequence[Part], profile: ModelProfile) -> Iterator[dict[str, object]]:
+def _results(parts: Sequence[Part], profile: ModelProfile, custom: frozenset[str]) -> Iterator[dict[str, object]]:
     """Results of tools; a file belongs to the result that it follows."""
     results: list[tuple[ToolResultPart, list[dict[str, object]]]] = []
     for part in parts:
@@ -112,7 +114,7 @@ def _results(parts: Sequence[Part], profile: ModelProfile) -> Iterator[dict[str,
     for result, files in results:
         words: list[dict[str, object]] = [{"type": "input_text", "text": result.content}] if result.content else []
         yield {
-            "type": "function_call_output",
+            "type": f"{CUSTOM if result.call_id in custom else CALL}_output",
             "call_id": result.call_id,
             "output": [*words, *files] if files else result.content,
         }

@@ -14,7 +14,15 @@ from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.errors import ProtocolError
 from nodellm_orm.wire.openai_responses.failure import failure
 from nodellm_orm.wire.openai_responses.growing import Item
-from nodellm_orm.wire.openai_responses.received import CALL, COMPLETED, MESSAGE, REASONING, said_beside
+from nodellm_orm.wire.openai_responses.received import (
+    CALL,
+    COMPLETED,
+    CUSTOM,
+    INCOMPLETE,
+    MESSAGE,
+    REASONING,
+    said_beside,
+)
 from nodellm_orm.wire.openai_responses.usage import reason_of, usage_of
 from nodellm_orm.wire.values import count_of, list_of, object_of, text_of
 
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 _STRINGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "response.function_call_arguments": (CALL, "arguments"),
-        "response.custom_tool_call_input": ("custom_tool_call", "input"),
+        "response.custom_tool_call_input": (CUSTOM, "input"),
         "response.mcp_call_arguments": ("mcp_call", "arguments"),
         "response.code_interpreter_call_code": ("code_interpreter_call", "code"),
     }
@@ -107,6 +115,8 @@ class AnswerReader:
         yield from self.start(response)
         yield from self._filled([object_of(item) for item in list_of(response.get("output"))])
         yield from self.close()
+        if status == INCOMPLETE and self._items:
+            yield from self._items[-1].cut()
         usage = usage_of(response)
         if usage is not None:
             yield UsageReported(usage=usage)
@@ -131,7 +141,10 @@ class AnswerReader:
 
     def cut_short(self) -> Iterator[Event]:
         """The stream is over without saying so."""
+        open_items = [item for item in self._items if not item.ended]
         yield from self.close()
+        for item in open_items:
+            yield from item.cut()
         yield Finished(reason=FinishReason.STOP if self._items else FinishReason.UNKNOWN)
 
     def _filled(self, output: list[dict[str, object]]) -> Iterator[Event]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 MESSAGE: Final = "message"
 REASONING: Final = "reasoning"
 CALL: Final = "function_call"
+CUSTOM: Final = "custom_tool_call"
+"""A call whose input is a text of any form."""
 COMPLETED: Final = "completed"
 INCOMPLETE: Final = "incomplete"
 
@@ -58,6 +60,8 @@ def parts_of(item: Mapping[str, object]) -> Iterator[tuple[str, Part]]:
             yield "", _thinking(item)
         case "function_call":
             yield "", _call(item)
+        case "custom_tool_call":
+            yield "", _custom_call(item)
         case _ if item:
             yield "", OpaquePart(payload=dumps(Pairs(item.items())))
         case _:
@@ -143,6 +147,21 @@ def _call(item: Mapping[str, object]) -> ToolCallPart:
         arguments=arguments_in(item.get("arguments")),
         truncated=item.get("status") == INCOMPLETE,
         extra=_written(_beyond(item, {"type", "call_id", "name", "arguments", "status"})),
+    )
+
+
+def _custom_call(item: Mapping[str, object]) -> ToolCallPart:
+    """Its input as an object, kept as it came beside it."""
+    wire_id = text_of(item.get("call_id")) or text_of(item.get("id"))
+    given = [("input", text_of(item.get("input")))]
+    beyond = _beyond(item, {"type", "call_id", "name", "input", "status"})
+    return ToolCallPart(
+        call_id=wire_id,
+        wire_id=wire_id or None,
+        name=text_of(item.get("name")),
+        arguments=dumps(Pairs(given)),
+        truncated=item.get("status") == INCOMPLETE,
+        extra=_written([("type", CUSTOM), *given, *beyond]),
     )
 
 

@@ -136,6 +136,11 @@ def function_call(arguments: object = "{}", **members: object) -> dict[str, obje
     return {**own, "arguments": arguments, **members}
 
 
+def custom_call(text: str = "SELECT 1", **members: object) -> dict[str, object]:
+    own = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "call_1", "name": "sql"}
+    return {**own, "input": text, **members}
+
+
 def event(kind: str, **members: object) -> bytes:
     return f"event: {kind}\ndata: ".encode() + encode(dumps({"type": kind, **members})) + b"\n\n"
 

@@ -121,7 +121,6 @@ def test_refusals_outrank_everything() -> None:
     "item",
     [
         {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
-        {"type": "custom_tool_call", "call_id": "call_1", "name": "sql", "input": "select 1"},
         {"type": "code_interpreter_call", "id": "ci_1", "code": "1+1", "outputs": None, "container_id": "c"},
         {"type": "image_generation_call", "id": "ig_1", "result": "aGk=", "status": "completed"},
         {"type": "mcp_call", "id": "mcp_1", "arguments": "{}", "error": None, "output": "x"},

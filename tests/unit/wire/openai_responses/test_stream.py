@@ -310,27 +310,17 @@ def test_a_name_may_stand_in_for_the_type() -> None:
 
 def test_other_items_are_kept_as_they_end() -> None:
     """Their own events say nothing of them that their final form does not."""
-    final = {
-        "type": "custom_tool_call",
-        "id": "c_1",
-        "call_id": "call_1",
-        "name": "sql",
-        "input": "select 1",
-        "x": None,
-    }
+    final = {"type": "mcp_call", "id": "mcp_1", "name": "sql", "arguments": '{"a":1}', "output": None}
+    delta = "response.mcp_call_arguments.delta"
     completion = streamed(
-        added({"type": "custom_tool_call", "id": "c_1", "call_id": "call_1", "input": ""}),
-        event("response.custom_tool_call_input.delta", delta="select", output_index=0),
-        event("response.custom_tool_call_input.delta", delta=" 1", output_index=0),
+        added({"type": "mcp_call", "id": "mcp_1", "arguments": ""}),
+        event(delta, delta='{"a"', output_index=0),
+        event(delta, delta=":1}", output_index=0),
         done(final),
         completed(final),
     )
     assert completion.parts == (OpaquePart(payload=dumps(final)),)
-    unended = streamed(
-        added({**final, "input": ""}),
-        event("response.custom_tool_call_input.delta", delta="select 1", output_index=0),
-        completed(),
-    )
+    unended = streamed(added({**final, "arguments": ""}), event(delta, delta='{"a":1}', output_index=0), completed())
     [part] = unended.parts
     assert isinstance(part, OpaquePart)
     assert loads(part.payload) == final
