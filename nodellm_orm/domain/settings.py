@@ -38,6 +38,10 @@ UNSET: Final = _Unset()
 """Says that an option was not given, where ``None`` is a value of its own."""
 
 
+SCHEMA_IN_WORDS: Final = "Answer with one JSON object that fits this JSON Schema, and with nothing else:\n"
+"""Goes before the schema of a structured answer where a model has no switch for it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything about a request that belongs to the chat; ``None`` leaves it to the provider."""

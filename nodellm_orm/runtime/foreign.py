@@ -17,6 +17,7 @@ from nodellm_orm.domain.jsontext import dumps, encode, loads
 from nodellm_orm.domain.messages import Origin
 from nodellm_orm.domain.parts import MediaPart, RefusalPart, TextPart
 from nodellm_orm.domain.profile import ModelProfile
+from nodellm_orm.domain.settings import SCHEMA_IN_WORDS
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.errors import (
     ConfigurationError,
@@ -185,9 +186,7 @@ def _arguments(name: str, request: ModelRequest) -> dict[str, Any]:
     system = [text for text in request.instructions if text.strip()]
     system += [message.content for message in request.messages if message.role == "system"]
     if request.settings.schema is not None:
-        system.append(
-            "Answer with one JSON object that fits this JSON Schema, and with nothing else:\n" + request.settings.schema
-        )
+        system.append(SCHEMA_IN_WORDS + request.settings.schema)
     tools = [_tool(spec) for spec in _asked(request)]
     return {
         "model": name,

@@ -1,4 +1,4 @@
-"""The question which models there are, and the answers of OpenAI and its look-alikes, which differ in what they say."""
+"""Questions about models: the list of OpenAI and its look-alikes, and how any provider's answer is read."""
 
 from __future__ import annotations
 
@@ -36,11 +36,7 @@ def listed(body: bytes) -> tuple[ListedModel, ...]:
     Raises:
         ProtocolError: when it is no list of models.
     """
-    try:
-        value = loads_verbatim(body)
-    except JsonTextError as error:
-        msg = f"the answer cannot be read as JSON ({error}); {_ADVICE}"
-        raise ProtocolError(msg) from error
+    value = _document(body)
     # Some servers send the list without an object around it.
     items = value if isinstance(value, list) else object_of(value).get("data")
     if not isinstance(items, list):
@@ -48,6 +44,60 @@ def listed(body: bytes) -> tuple[ListedModel, ...]:
         raise ProtocolError(msg)
     models = (_model(object_of(item)) for item in items)
     return tuple(model for model in models if model is not None)
+
+
+def members_of(body: bytes) -> dict[str, object]:
+    """The members of an answer; none where it is JSON, but no object.
+
+    Args:
+        body: of the response.
+
+    Raises:
+        ProtocolError: when it is no JSON.
+    """
+    return object_of(_document(body))
+
+
+def items_of(members: Mapping[str, object], name: str) -> list[dict[str, object]]:
+    """The models of an answer, each by its members.
+
+    Args:
+        members: of the answer.
+        name: of the member that lists them.
+
+    Raises:
+        ProtocolError: when it is no list of models.
+    """
+    items = members.get(name)
+    if not isinstance(items, list):
+        msg = f"the answer is no list of models; {_ADVICE}"
+        raise ProtocolError(msg)
+    return [object_of(item) for item in items]
+
+
+def count_in(body: bytes, name: str) -> int:
+    """How many tokens an answer says that a request has.
+
+    Args:
+        body: of the response.
+        name: of the member that says so.
+
+    Raises:
+        ProtocolError: when it is something else.
+    """
+    count = count_of(members_of(body).get(name))
+    if count is None:
+        msg = f"the answer has no count of tokens; {_ADVICE}"
+        raise ProtocolError(msg)
+    return count
+
+
+def _document(body: bytes) -> object:
+    try:
+        return loads_verbatim(body)
+    except JsonTextError as error:
+        msg = f"the answer cannot be read as JSON ({error}); {_ADVICE}"
+        raise ProtocolError(msg) from error
 
 
 def _model(members: Mapping[str, object]) -> ListedModel | None:

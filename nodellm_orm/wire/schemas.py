@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.jsontext import JsonTextError, loads
+from nodellm_orm.domain.settings import SCHEMA_IN_WORDS
 from nodellm_orm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def in_words(schema: JsonText) -> str:
         ConfigurationError: when it is not a JSON object.
     """
     parsed(schema)
-    return f"Answer with one JSON object that fits this JSON Schema, and with nothing else:\n{schema}"
+    return SCHEMA_IN_WORDS + schema
 
 
 def is_closed(text: JsonText) -> bool:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from nodellm_orm.domain.catalogue import ListedModel
-from nodellm_orm.domain.jsontext import JsonTextError, loads_verbatim
-from nodellm_orm.errors import ProtocolError
 from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.wire.anthropic.render import VERSIONED, body_of, posted
-from nodellm_orm.wire.values import count_of, object_of, text_of
+from nodellm_orm.wire.listing import count_in, items_of, members_of
+from nodellm_orm.wire.values import count_of, text_of
 
 if TYPE_CHECKING:
     from nodellm_orm.ports.wire import ModelRequest
@@ -24,7 +23,6 @@ _COUNTED: Final = frozenset(
     | {"tools", "system", "messages"}
 )
 """Members that have tokens, or change how many there are; the question refuses any other."""
-_ADVICE: Final = "check base_url and any proxy in between"
 
 
 def count_request(request: ModelRequest) -> WireRequest:
@@ -50,11 +48,7 @@ def counted(body: bytes) -> int:
     Raises:
         ProtocolError: when it is something else.
     """
-    count = count_of(_members(body).get("input_tokens"))
-    if count is None:
-        msg = f"the answer has no count of tokens; {_ADVICE}"
-        raise ProtocolError(msg)
-    return count
+    return count_in(body, "input_tokens")
 
 
 def list_request(after: str | None = None) -> WireRequest:
@@ -76,12 +70,8 @@ def listed(body: bytes) -> tuple[tuple[ListedModel, ...], str | None]:
     Raises:
         ProtocolError: when it is no list of models.
     """
-    members = _members(body)
-    items = members.get("data")
-    if not isinstance(items, list):
-        msg = f"the answer is no list of models; {_ADVICE}"
-        raise ProtocolError(msg)
-    models = (_model(object_of(item)) for item in items)
+    members = members_of(body)
+    models = (_model(item) for item in items_of(members, "data"))
     following = text_of(members.get("last_id")) if members.get("has_more") is True else ""
     return tuple(model for model in models if model is not None), following or None
 
@@ -105,11 +95,3 @@ def _moment(text: str) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo is not None else None
-
-
-def _members(body: bytes) -> dict[str, object]:
-    try:
-        return object_of(loads_verbatim(body))
-    except JsonTextError as error:
-        msg = f"the answer cannot be read as JSON ({error}); {_ADVICE}"
-        raise ProtocolError(msg) from error

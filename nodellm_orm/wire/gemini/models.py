@@ -6,18 +6,16 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
 from nodellm_orm.domain.catalogue import ListedModel
-from nodellm_orm.domain.jsontext import JsonTextError, loads_verbatim
-from nodellm_orm.errors import ProtocolError
 from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.wire.gemini.render import body_of, posted, resource_of
-from nodellm_orm.wire.values import count_of, object_of, text_of
+from nodellm_orm.wire.listing import count_in, items_of, members_of
+from nodellm_orm.wire.values import count_of, text_of
 
 if TYPE_CHECKING:
     from nodellm_orm.ports.wire import ModelRequest
 
 _PAGE: Final = 1000
 _PREFIX: Final = "models/"
-_ADVICE: Final = "check base_url and any proxy in between"
 
 
 def count_request(request: ModelRequest) -> WireRequest:
@@ -44,11 +42,7 @@ def counted(body: bytes) -> int:
     Raises:
         ProtocolError: when it is something else.
     """
-    count = count_of(_members(body).get("totalTokens"))
-    if count is None:
-        msg = f"the answer has no count of tokens; {_ADVICE}"
-        raise ProtocolError(msg)
-    return count
+    return count_in(body, "totalTokens")
 
 
 def list_request(after: str | None = None) -> WireRequest:
@@ -70,12 +64,8 @@ def listed(body: bytes) -> tuple[tuple[ListedModel, ...], str | None]:
     Raises:
         ProtocolError: when it is no list of models.
     """
-    members = _members(body)
-    items = members.get("models")
-    if not isinstance(items, list):
-        msg = f"the answer is no list of models; {_ADVICE}"
-        raise ProtocolError(msg)
-    models = (_model(object_of(item)) for item in items)
+    members = members_of(body)
+    models = (_model(item) for item in items_of(members, "models"))
     return tuple(model for model in models if model is not None), text_of(members.get("nextPageToken")) or None
 
 
@@ -89,11 +79,3 @@ def _model(members: dict[str, object]) -> ListedModel | None:
         context_window=count_of(members.get("inputTokenLimit")),
         max_output_tokens=count_of(members.get("outputTokenLimit")),
     )
-
-
-def _members(body: bytes) -> dict[str, object]:
-    try:
-        return object_of(loads_verbatim(body))
-    except JsonTextError as error:
-        msg = f"the answer cannot be read as JSON ({error}); {_ADVICE}"
-        raise ProtocolError(msg) from error

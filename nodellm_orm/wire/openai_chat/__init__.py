@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from nodellm_orm.wire.embeddings import embed_request, embedded
 from nodellm_orm.wire.listing import list_request, listed
-from nodellm_orm.wire.openai_chat.parse import failure, parse, request_id
+from nodellm_orm.wire.openai import failure, request_id
+from nodellm_orm.wire.openai_chat.parse import parse
 from nodellm_orm.wire.openai_chat.render import dropped, render
 from nodellm_orm.wire.openai_chat.stream import ChatStream
 

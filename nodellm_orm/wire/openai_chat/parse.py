@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from nodellm_orm.domain.accumulator import Accumulator
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, encode, loads_verbatim
 from nodellm_orm.errors import ProtocolError, ProviderConnectionError
-from nodellm_orm.wire.failures import error_members, failure_of
 from nodellm_orm.wire.framing import is_cut
+from nodellm_orm.wire.openai import failure
 from nodellm_orm.wire.openai_chat.reader import AnswerReader, first_choice
 from nodellm_orm.wire.values import object_of
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.profile import ModelProfile
     from nodellm_orm.errors import ProviderError
 
-_ID_HEADERS: Final = ("x-request-id", "request-id", "apim-request-id", "x-kong-request-id", "x-amzn-requestid")
 _ADVICE: Final = "check base_url and any proxy in between"
 
 
@@ -53,26 +52,6 @@ def parse(body: bytes, profile: ModelProfile) -> Completion:
     return folded.completion()
 
 
-def failure(status: int | None, headers: Mapping[str, str], body: bytes) -> ProviderError:
-    """The error that a response, or an error inside one, stands for.
-
-    Args:
-        status: HTTP status; ``None`` where the response itself was a success.
-        headers: of the response, names in lower case.
-        body: of the response, or the data of the event.
-    """
-    message, kind, code = error_members(body)
-    return failure_of(
-        status=status,
-        message=message,
-        kind=kind,
-        code=code,
-        headers=headers,
-        body=body,
-        request_id=request_id(headers),
-    )
-
-
 def error_in(members: Mapping[str, object]) -> ProviderError | None:
     """The error that a chunk or a body of a successful response turns out to be.
 
@@ -86,15 +65,6 @@ def error_in(members: Mapping[str, object]) -> ProviderError | None:
     if "error" in (members.get("object"), members.get("type")) or ("choices" not in members and "detail" in members):
         return failure(None, {}, encode(dumps(members)))
     return None
-
-
-def request_id(headers: Mapping[str, str]) -> str | None:
-    """The provider's own id of the request.
-
-    Args:
-        headers: of the response, names in lower case.
-    """
-    return next((headers[name] for name in _ID_HEADERS if headers.get(name)), None)
 
 
 def _answer(body: bytes) -> dict[str, object]:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from nodellm_orm.domain.jsontext import JsonTextError, RawJson, dumps, encode
-from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
-from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
+from nodellm_orm.domain.jsontext import JsonTextError, dumps, encode
+from nodellm_orm.domain.tools import NONE, REQUIRED
+from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.wire.media import refuse_unreadable
+from nodellm_orm.wire.openai import chosen_tool, max_tokens, offered, parallel, parameters_of
 from nodellm_orm.wire.openai_chat.files import carrier
 from nodellm_orm.wire.openai_chat.messages import wire_messages
 from nodellm_orm.wire.openai_chat.structured import response_format
 from nodellm_orm.wire.openai_chat.thinking import thinking_members, turned_off
-from nodellm_orm.wire.schemas import is_closed, parsed
+from nodellm_orm.wire.schemas import is_closed
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.tools import ToolSpec
@@ -79,70 +80,39 @@ def _options(request: ModelRequest) -> tuple[dict[str, object], set[str]]:
         "model": request.model,
         "stream": True if request.stream else None,
         "stream_options": {"include_usage": True} if request.stream and profile.stream_usage else None,
-        profile.max_tokens_field: _max_tokens(request),
+        profile.max_tokens_field: max_tokens(request),
         "temperature": temperature,
         **thinking,
         "tool_choice": _tool_choice(request, left_out),
-        "parallel_tool_calls": _parallel(request, left_out),
+        "parallel_tool_calls": parallel(request, left_out),
         # A breakpoint of the request's own moves with its end; one on the last message would change that message.
         "cache_control": _BREAKPOINT if settings.cache and profile.cache_points == "request" else None,
     }
     return members, left_out
 
 
-def _max_tokens(request: ModelRequest) -> int | None:
-    asked, cap = request.settings.max_tokens, request.profile.max_output_tokens
-    return asked if asked is None or cap is None else min(asked, cap)
-
-
 def _tool_choice(request: ModelRequest, left_out: set[str]) -> object | None:
-    wanted, profile = request.settings.tool_choice or AUTO, request.profile
-    if wanted == AUTO or (wanted == NONE and not (request.tools and profile.tool_choice_none)):
-        return None
-    forces = profile.forced_tool_choice and (profile.forced_with_thinking or turned_off(request))
-    if wanted != NONE and not (request.tools and forces):
-        left_out.add("tool_choice")
-        return None
-    return wanted if wanted in {NONE, REQUIRED} else {"type": "function", "function": {"name": wanted}}
-
-
-def _parallel(request: ModelRequest, left_out: set[str]) -> bool | None:
-    wanted = request.settings.parallel_tool_calls
-    if wanted is None or not request.tools or _withholds_tools(request):
-        return None
-    if request.profile.parallel_tool_calls:
+    wanted = chosen_tool(request, left_out, thinks_not=turned_off(request))
+    if wanted is None or wanted in {NONE, REQUIRED}:
         return wanted
-    if not wanted:
-        left_out.add("parallel_tool_calls")
-    return None
+    return {"type": "function", "function": {"name": wanted}}
 
 
 def _tools(request: ModelRequest) -> list[dict[str, object]] | None:
-    if not request.tools or _withholds_tools(request):
-        return None
-    if request.profile.tools != "native":
-        msg = f"{request.model} takes no tools in this format; ask without tools, or use a model that has them"
-        raise UnsupportedFeatureError(msg)
     strict = request.profile.structured == "json_schema"
     tools: list[dict[str, object]] = [
-        {"type": "function", "function": _function(tool, strict=strict)} for tool in request.tools
+        {"type": "function", "function": _function(tool, strict=strict)} for tool in offered(request)
     ]
-    if request.settings.cache and request.profile.cache_points == "request" and not any(_told(request, None)):
+    if tools and request.settings.cache and request.profile.cache_points == "request" and not any(_told(request, None)):
         tools[-1]["cache_control"] = _BREAKPOINT
-    return tools
-
-
-def _withholds_tools(request: ModelRequest) -> bool:
-    """Whether no tool is to be called by a model that would not obey that."""
-    return request.settings.tool_choice == NONE and not request.profile.tool_choice_none
+    return tools or None
 
 
 def _function(tool: ToolSpec, *, strict: bool) -> dict[str, object]:
     function: dict[str, object] = {"name": tool.name}
     if tool.description:
         function["description"] = tool.description
-    schema = parsed(tool.parameters)
-    function["parameters"] = RawJson(tool.parameters) if "type" in schema else {"type": "object", **schema}
+    function["parameters"] = parameters_of(tool)
     if strict and tool.strict and is_closed(tool.parameters):
         function["strict"] = True
     return function

@@ -8,7 +8,8 @@ from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, encode, loa
 from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.errors import ProtocolError, StreamInterruptedError
 from nodellm_orm.wire.framing import SseDecoder
-from nodellm_orm.wire.openai_chat.parse import error_in, failure, parse
+from nodellm_orm.wire.openai import failure
+from nodellm_orm.wire.openai_chat.parse import error_in, parse
 from nodellm_orm.wire.openai_chat.reader import AnswerReader
 from nodellm_orm.wire.streams import CUT, AnswerStream
 from nodellm_orm.wire.values import object_of

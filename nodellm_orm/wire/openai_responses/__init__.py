@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from nodellm_orm.wire.embeddings import embed_request, embedded
 from nodellm_orm.wire.listing import list_request, listed
+from nodellm_orm.wire.openai import failure, request_id
 from nodellm_orm.wire.openai_responses.counting import count_request, counted
-from nodellm_orm.wire.openai_responses.failure import failure, request_id
 from nodellm_orm.wire.openai_responses.parse import parse
 from nodellm_orm.wire.openai_responses.render import dropped, render
 from nodellm_orm.wire.openai_responses.stream import ResponsesStream

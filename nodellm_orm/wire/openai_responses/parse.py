@@ -8,7 +8,7 @@ from nodellm_orm.domain.accumulator import Accumulator
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, encode, loads_verbatim
 from nodellm_orm.errors import ProtocolError, ProviderConnectionError
 from nodellm_orm.wire.framing import is_cut
-from nodellm_orm.wire.openai_responses.failure import failure
+from nodellm_orm.wire.openai import failure
 from nodellm_orm.wire.openai_responses.reader import AnswerReader
 from nodellm_orm.wire.values import object_of
 

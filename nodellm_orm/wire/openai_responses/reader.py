@@ -12,7 +12,7 @@ from nodellm_orm.domain.events import Finished, PartReceived, ResponseStarted, U
 from nodellm_orm.domain.jsontext import dumps, encode
 from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.errors import ProtocolError
-from nodellm_orm.wire.openai_responses.failure import failure
+from nodellm_orm.wire.openai import failure
 from nodellm_orm.wire.openai_responses.growing import Item
 from nodellm_orm.wire.openai_responses.received import (
     CALL,

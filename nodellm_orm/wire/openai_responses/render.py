@@ -10,14 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.domain.jsontext import JsonTextError, RawJson, dumps, encode
-from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
+from nodellm_orm.domain.tools import NONE, REQUIRED
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.wire.media import refuse_unreadable
+from nodellm_orm.wire.openai import chosen_tool, max_tokens, offered, parallel, parameters_of
 from nodellm_orm.wire.openai_responses.files import carrier
 from nodellm_orm.wire.openai_responses.history import input_items, system_item
 from nodellm_orm.wire.openai_responses.thinking import may_sample, reasoning, turned_off
-from nodellm_orm.wire.schemas import in_words, is_closed, parsed
+from nodellm_orm.wire.schemas import in_words, is_closed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,65 +113,32 @@ def _options(request: ModelRequest) -> tuple[dict[str, object], set[str]]:
         "stream": True if request.stream else None,
         "store": False,
         "include": _INCLUDE,
-        "max_output_tokens": _max_tokens(request),
+        "max_output_tokens": max_tokens(request),
         "temperature": temperature,
         "reasoning": asked,
         "tool_choice": _tool_choice(request, left_out),
-        "parallel_tool_calls": _parallel(request, left_out),
+        "parallel_tool_calls": parallel(request, left_out),
     }
     return members, left_out
 
 
-def _max_tokens(request: ModelRequest) -> int | None:
-    asked, cap = request.settings.max_tokens, request.profile.max_output_tokens
-    return asked if asked is None or cap is None else min(asked, cap)
-
-
 def _tool_choice(request: ModelRequest, left_out: set[str]) -> object | None:
-    wanted, profile = request.settings.tool_choice or AUTO, request.profile
-    if wanted == AUTO or (wanted == NONE and not (request.tools and profile.tool_choice_none)):
-        return None
-    forces = profile.forced_tool_choice and (profile.forced_with_thinking or turned_off(request))
-    if wanted != NONE and not (request.tools and forces):
-        left_out.add("tool_choice")
-        return None
-    return wanted if wanted in {NONE, REQUIRED} else {"type": "function", "name": wanted}
-
-
-def _parallel(request: ModelRequest, left_out: set[str]) -> bool | None:
-    wanted = request.settings.parallel_tool_calls
-    if wanted is None or not request.tools or _withholds_tools(request):
-        return None
-    if request.profile.parallel_tool_calls:
-        return wanted
-    if not wanted:
-        left_out.add("parallel_tool_calls")
-    return None
-
-
-def _withholds_tools(request: ModelRequest) -> bool:
-    """Whether no tool is to be called by a model that would not obey that."""
-    return request.settings.tool_choice == NONE and not request.profile.tool_choice_none
+    wanted = chosen_tool(request, left_out, thinks_not=turned_off(request))
+    return wanted if wanted is None or wanted in {NONE, REQUIRED} else {"type": "function", "name": wanted}
 
 
 def _tools(request: ModelRequest) -> list[dict[str, object]] | None:
-    if not request.tools or _withholds_tools(request):
-        return None
-    if request.profile.tools != "native":
-        msg = f"{request.model} takes no tools in this format; ask without tools, or use a model that has them"
-        raise UnsupportedFeatureError(msg)
     strict = request.profile.structured == "json_schema"
-    return [_function(tool, strict=strict) for tool in request.tools]
+    return [_function(tool, strict=strict) for tool in offered(request)] or None
 
 
 def _function(tool: ToolSpec, *, strict: bool) -> dict[str, object]:
     described = {"description": tool.description} if tool.description else {}
-    schema = parsed(tool.parameters)
     return {
         "type": "function",
         "name": tool.name,
         **described,
-        "parameters": RawJson(tool.parameters) if "type" in schema else {"type": "object", **schema},
+        "parameters": parameters_of(tool),
         # Left out, it would mean yes.
         "strict": strict and tool.strict and is_closed(tool.parameters),
     }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, encode, loads_verbatim
 from nodellm_orm.errors import ProtocolError, StreamInterruptedError
 from nodellm_orm.wire.framing import SseDecoder
-from nodellm_orm.wire.openai_responses.failure import failure
+from nodellm_orm.wire.openai import failure
 from nodellm_orm.wire.openai_responses.parse import error_in, parse
 from nodellm_orm.wire.openai_responses.reader import AnswerReader
 from nodellm_orm.wire.streams import CUT, AnswerStream
