@@ -47,6 +47,44 @@ pytestmark = [
     ),
 ]
 MAX_TOKENS: Final = 12
+TEMPLATE: Final = r"""{%- if tools -%}
+<|im_start|>system
+You may call these functions, given as JSON Schema:
+<tools>
+{%- for tool in tools %}
+{{ tool | tojson }}
+{%- endfor %}
+</tools>
+To call one, write a JSON object with its name and arguments between tags:
+<tool_call>
+{"name": <name>, "arguments": <arguments>}
+</tool_call><|im_end|>
+{% endif -%}
+{%- for message in messages -%}
+{%- if message.role == "assistant" and message.tool_calls -%}
+<|im_start|>assistant
+{%- if message.content %}
+{{ message.content }}
+{%- endif -%}
+{%- for call in message.tool_calls -%}
+{{ "\n<tool_call>\n" -}}
+{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}
+{{- "\n</tool_call>" }}
+{%- endfor -%}
+<|im_end|>
+{% elif message.role == "tool" -%}
+<|im_start|>user
+Result: {{ message.content }}<|im_end|>
+{% else -%}
+<|im_start|>{{ message.role }}
+{{ message.content }}<|im_end|>
+{% endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+<|im_start|>assistant
+{% endif -%}
+"""
+CITIES: Final = ("Oslo", "Rome", "Bern", "Lima", "Cairo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +114,15 @@ FORMATS: Final = (
 def server() -> Iterator[LocalServer]:
     """The server with its model, once for all tests here."""
     running = LocalServer(Weights().file(DEFAULT_MODEL), ServerOptions(context_window=1024))
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="module")
+def calling_server() -> Iterator[LocalServer]:
+    """The same model with a template that tells it of tools: the server then reads its calls by itself."""
+    options = ServerOptions(context_window=2048, chat_template=TEMPLATE)
+    running = LocalServer(Weights().file(DEFAULT_MODEL), options)
     yield running
     running.stop()
 
@@ -158,6 +205,43 @@ async def test_a_history_with_calls_is_understood(server: LocalServer, spoken: S
     assert reply.content
     assert reply.usage.input_tokens is not None
     assert reply.usage.input_tokens > 30
+
+
+def examples() -> list[Message | dict[str, str]]:
+    """Rounds in which questions were answered by calls: a small model does as it was done before."""
+    told: list[Message | dict[str, str]] = []
+    for place, city in enumerate(CITIES):
+        call = ToolCallPart(call_id=f"call_{place}", name="get_weather", arguments=f'{{"city": "{city}"}}')
+        result = ToolResultPart(call_id=call.call_id, name=call.name, content="21 degrees")
+        told += [
+            {"role": "user", "content": f"What is the weather in {city}?"},
+            Message(role="assistant", parts=(call,)),
+            Message(role="tool", parts=(result,)),
+        ]
+    return told
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["ask", "stream"])
+async def test_the_model_calls_a_tool_by_itself(
+    calling_server: LocalServer, spoken: Spoken, engine: AsyncEngine, *, stream: bool
+) -> None:
+    """A call that the model makes runs, is stored with its result, and another client carries the chat on."""
+    options: dict[str, Any] = {"tools": [get_weather], "max_tokens": 40, "temperature": 0, "max_tool_rounds": 1}
+    async with spoken.llm(calling_server) as llm:
+        chat = await create_chat(engine, llm, messages=examples(), **options)
+        if stream:
+            async with chat.stream("What is the weather in Paris?") as answer:
+                reply = await answer.reply()
+        else:
+            reply = await chat.ask("What is the weather in Paris?")
+    call = reply.tool_calls[0]
+    assert (call.name, call.status, call.arguments.replace(" ", "")) == ("get_weather", "succeeded", '{"city":"Paris"}')
+    assert call.result == "21 degrees in Paris"
+    async with spoken.llm(calling_server) as other:
+        loaded = await load_chat(engine, other, chat.id, tools=[get_weather])
+        assert loaded.messages == chat.messages
+        again = await loaded.ask("What is the weather in Madrid?")
+    assert again.tool_calls[0].result == "21 degrees in Madrid"
 
 
 async def test_a_forced_tool_is_called(server: LocalServer, engine: AsyncEngine) -> None:

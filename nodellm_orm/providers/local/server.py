@@ -34,11 +34,13 @@ class ServerOptions:
         threads: threads that compute; by default all cores but one, which is left to the program itself.
         context_window: tokens that a conversation may have, answer included.
         embeddings: whether it turns texts into vectors, rather than answering.
+        chat_template: how a conversation is written for the model (Jinja), in place of the template in its file.
     """
 
     threads: int | None = None
     context_window: int = CONTEXT_WINDOW
     embeddings: bool = False
+    chat_template: str | None = None
 
     @property
     def thread_count(self) -> int:
@@ -122,6 +124,8 @@ def _parameters(engine: ModuleType, file: Path, options: ServerOptions, key: str
     parameters.verbosity = _SILENT
     parameters.ui = False
     parameters.endpoint_slots = False  # shows what others asked
+    if options.chat_template is not None:
+        parameters.chat_template = options.chat_template
     if options.embeddings:
         parameters.embedding = True
         parameters.pooling_type = engine.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN

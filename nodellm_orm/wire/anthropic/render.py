@@ -24,9 +24,9 @@ from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.wire.anthropic.beside import container_of
 from nodellm_orm.wire.anthropic.blocks import is_given
 from nodellm_orm.wire.anthropic.files import carrier
-from nodellm_orm.wire.anthropic.schema import closed
 from nodellm_orm.wire.anthropic.thinking import plan_thinking
 from nodellm_orm.wire.anthropic.turns import turns
+from nodellm_orm.wire.constrained import closed
 from nodellm_orm.wire.media import given_parts, refuse_unreadable
 from nodellm_orm.wire.schemas import in_words, parsed
 

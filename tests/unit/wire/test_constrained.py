@@ -6,7 +6,7 @@ import pytest
 
 from nodellm_orm.domain.jsontext import JsonValue, dumps, loads
 from nodellm_orm.errors import UnsupportedFeatureError
-from nodellm_orm.wire.anthropic.schema import closed
+from nodellm_orm.wire.constrained import closed
 
 
 @pytest.mark.parametrize(
