@@ -255,9 +255,12 @@ async def test_engines_that_open_a_new_file_at_once_all_work(database: str) -> N
         async with engine.connect() as connection:
             return await pragma(connection, "journal_mode")
 
-    assert await asyncio.gather(*(mode(engine) for engine in engines)) == ["wal"] * 8
-    for engine in engines:
-        await engine.dispose()
+    try:
+        modes = await asyncio.gather(*(mode(engine) for engine in engines))
+    finally:
+        for engine in engines:
+            await engine.dispose()
+    assert modes == ["wal"] * 8
 
 
 @sqlite_only
