@@ -46,12 +46,16 @@ class HttpPool:
             `Timeout` hold in place of its own.
         trust_env: whether an own client obeys HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and
             SSL_CERT_DIR, as httpx does by default.
+        keep_alive: whether an own client uses a connection for more than one request.
     """
 
-    def __init__(self, http_client: httpx.AsyncClient | None = None, *, trust_env: bool = True) -> None:
+    def __init__(
+        self, http_client: httpx.AsyncClient | None = None, *, trust_env: bool = True, keep_alive: bool = True
+    ) -> None:
         """Prepare; no connection is made before the first request."""
         self._borrowed = http_client
         self._trust_env = trust_env
+        self._limits = _LIMITS if keep_alive else httpx.Limits(max_connections=1000, max_keepalive_connections=0)
         self._clients: dict[asyncio.AbstractEventLoop, _LoopClient] = {}
         self._live: set[Exchange] = set()
         self._lock = threading.Lock()
@@ -116,7 +120,7 @@ class HttpPool:
                 http2=False,
                 trust_env=self._trust_env,
                 timeout=None,  # noqa: S113 — the limits of `Timeout` are enforced around every wait
-                limits=_LIMITS,
+                limits=self._limits,
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
             )

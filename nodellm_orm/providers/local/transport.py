@@ -45,7 +45,9 @@ class LocalTransport:
         """Prepare; nothing is started yet."""
         self._weights = weights
         # Connections of its own: neither a proxy from the environment nor the user's client reaches into the process.
-        self._pool = HttpPool(trust_env=False)
+        # Each is used once: this server hangs up behind a stream without announcing it, and the next request on the
+        # same connection would meet that.
+        self._pool = HttpPool(trust_env=False, keep_alive=False)
         self._options = options
         self._start = start
         self._servers: dict[tuple[Path, bool], asyncio.Task[LocalServer]] = {}

@@ -93,6 +93,16 @@ async def test_a_server_starts_once_a_file_and_on_first_use(files: list[Path]) -
         assert {request.path for request in server.requests} == {"/v1/chat/completions"}
 
 
+async def test_a_connection_is_used_once(files: list[Path]) -> None:
+    """The server hangs up behind each stream, unannounced: a second request on that connection would find no answer."""
+    async with LoopbackServer([json_answer({})] * 3) as server:
+        transport = transport_with(Starts(server.url))
+        for _ in range(3):
+            assert await ask(transport, files[0]) == 200
+        assert [request.connection for request in server.requests] == [0, 1, 2]
+        await transport.aclose()
+
+
 async def test_its_endpoint_is_the_same_in_every_process(files: list[Path]) -> None:
     """The scope of answers does not change with the port."""
     async with LoopbackServer([json_answer({})]) as server:
