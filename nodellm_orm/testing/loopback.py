@@ -163,7 +163,8 @@ class LoopbackServer:
             writer.transport.abort()  # The server is being left; its block waits for this task.
         finally:
             self._live.discard(task)
-            await line.hang_up()
+            with contextlib.suppress(asyncio.CancelledError):  # left just now: there is nothing more to do anyway
+                await line.hang_up()
             await self._note()
 
     async def _answer(self, request: ReceivedRequest, line: _Line) -> bool:
