@@ -63,6 +63,10 @@ check: lint $(VENV)/.weights ## everything that a change has to pass
 bench: $(STAMP) ## what a turn costs
 	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
 
+.PHONY: soak
+soak: $(STAMP) ## many chats, many processes, kills and broken servers for a minute a database
+	@$(BIN)/python -m tests.soak.run
+
 .PHONY: fresh
 fresh: ## prove the two commands on a clean clone with an empty HOME
 	@folder=$$(mktemp -d) && home=$$(mktemp -d) && trap 'rm -rf "$$folder" "$$home"' EXIT \
