@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-import ast
+import json
+import os
+import subprocess
+import sys
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -10,11 +14,14 @@ from typing import TYPE_CHECKING, Final
 from tests.acceptance.fault_catalogue import ELSEWHERE, FAULTS, GROUPS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
+
+    import pytest
 
 TESTS: Final = Path(__file__).parents[1]
 PAGE: Final = TESTS.parent / "docs" / "faults.md"
 _MARK: Final = "fault"
+_TOLD: Final = "NODELLM_FAULTS_TOLD"
 _HEAD: Final = """# Faults
 
 What is injected, what happens, and which tests show it. The page is made from the catalogue and from the marks on the
@@ -22,31 +29,27 @@ tests (`python -m tests.acceptance.fault_table`), so that it cannot say more tha
 """
 
 
-def coverage() -> dict[str, list[str]]:
-    """The tests of each label, as ``file::test`` in order."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """As a plugin of a run that only collects: tell the labels of every test."""
     found: dict[str, set[str]] = defaultdict(set)
-    for file in sorted(TESTS.rglob("test_*.py")):
-        tree = ast.parse(file.read_text("utf-8"))
-        everywhere = {label for node in tree.body if _is_module_mark(node) for label in _labels(node)}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
-                marked = {label for decorator in node.decorator_list for label in _labels(decorator)}
-                for label in marked | everywhere:
-                    found[label].add(f"{file.relative_to(TESTS)}::{node.name}")
-    return {label: sorted(tests) for label, tests in found.items()}
+    for item in session.items:
+        file = item.path.relative_to(TESTS).as_posix()
+        for mark in item.iter_markers(_MARK):
+            for label in mark.args:
+                found[label].add(f"{file}::{getattr(item, 'originalname', item.name)}")
+    told = {label: sorted(tests) for label, tests in found.items()}
+    Path(os.environ[_TOLD]).write_text(json.dumps(told), "utf-8")
 
 
-def _is_module_mark(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "pytestmark" for t in node.targets)
-
-
-def _labels(node: ast.AST) -> Iterator[str]:
-    """The labels in calls of ``pytest.mark.fault`` anywhere in an expression."""
-    for call in ast.walk(node):
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == _MARK:
-            for argument in call.args:
-                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
-                    yield argument.value
+def coverage() -> dict[str, list[str]]:
+    """The tests of each label, as ``file::test`` in order: what the test runner itself finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "told"
+        command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", __spec__.name, TESTS.name]
+        environment = {**os.environ, _TOLD: str(told)}
+        subprocess.run(command, cwd=TESTS.parent, env=environment, check=True, capture_output=True)  # noqa: S603
+        found: dict[str, list[str]] = json.loads(told.read_text("utf-8"))
+    return found
 
 
 def page(covered: Mapping[str, list[str]]) -> str:
@@ -77,4 +80,6 @@ def _shown(label: str, covered: Mapping[str, list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(coverage()), "utf-8")
+    from tests.acceptance import fault_table  # under its own name, which the other process is given
+
+    PAGE.write_text(page(fault_table.coverage()), "utf-8")
