@@ -64,6 +64,12 @@ GUARDS: Final = (
         tests=("tests/integration/store/test_guarded_rows.py",),
     ),
     Guard(
+        name="the hold altogether",
+        file="nodellm_orm/store/record.py",
+        without=('*hold_conditions(chats), chats.c.step == bindparam("b_step")]', "]"),
+        tests=("tests/acceptance/test_interference.py",),
+    ),
+    Guard(
         name="the place of the next message",
         file="nodellm_orm/store/record.py",
         without=('        conditions.append(chats.c.next_position == bindparam("b_position"))\n', "        pass\n"),

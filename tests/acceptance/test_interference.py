@@ -25,6 +25,7 @@ from tests.acceptance.validity import check, check_history, last_words, stored
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+    from uuid import UUID
 
     from nodellm_orm import Chat
     from nodellm_orm.testing import Answer, ReceivedRequest
@@ -53,7 +54,8 @@ class Interference(RuleBasedStateMachine):
         self.inside: deque[tuple[int, str]] = deque()
         self.runs: Counter[str] = Counter()
         self.failures: list[str] = []
-        self.expired = False
+        self.lost: set[UUID] = set()
+        """Turns that were taken from their worker while it was at work."""
         self._do(self._open())
 
     def _do(self, work: Coroutine[Any, Any, None]) -> None:
@@ -98,18 +100,24 @@ class Interference(RuleBasedStateMachine):
 
     async def _act(self, worker: int, action: str) -> None:
         """What one worker does; it may be refused, but only in words of ours."""
+        held = (await stored(self.engines[worker], self.chats[0].id)).chat.active_turn_id
         try:
-            await self._perform(self.chats[worker], action)
+            taken = await self._perform(self.chats[worker], action)
+            if taken and held is not None:
+                self.lost.add(held)
         except NodeLLMError:
             pass
         except Exception as error:  # noqa: BLE001 — told by the invariant, out of the callback's reach
             self.failures.append(f"{action}: {error!r}")
 
-    async def _perform(self, chat: Chat, action: str) -> None:
+    async def _perform(self, chat: Chat, action: str) -> bool:
+        """Do it; whether a turn that was running then is no longer its worker's."""
         match action:
             case "ask" | "ask with tools":
                 words = f"{action} {next(self.numbers)}"
                 reply = await chat.ask(words)
+                if reply.turn_id in self.lost:
+                    self.failures.append(f"a worker that had lost its turn has ended it {reply.finish_reason}")
                 said = {f"answer to {words}", "answer to None"}
                 if reply.finish_reason == "stop" and reply.content not in said:
                     self.failures.append(f"asked {words!r}, got {reply.content!r}")
@@ -123,19 +131,22 @@ class Interference(RuleBasedStateMachine):
                 async for _ in chat.stream(f"ask {next(self.numbers)}"):
                     break
             case "cancel":
-                await chat.cancel()
+                return await chat.cancel()
             case "expire":
                 await self._expire()
             case "expire and resume":
                 await self._expire()
                 await chat.resume()
+                return True
             case "expire and ask":
                 await self._expire()
                 await chat.ask(f"ask {next(self.numbers)}")
+                return True
             case "rename":
                 await chat.update(title=f"title {next(self.numbers)}")
             case _:
                 await chat.add_message("user", f"added {next(self.numbers)}")
+        return False
 
     async def _expire(self) -> None:
         """The worker that holds the chat looks dead to everybody else, and is not."""
