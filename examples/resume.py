@@ -32,7 +32,7 @@ async def main() -> None:
             try:
                 # Give the tools of your application here (tools=[...]): they are code, and never stored.
                 chat = await load_chat(engine, llm, turn.chat_id, owner=ANY_OWNER)
-                reply = await chat.resume(unknown="report")
+                reply = await chat.resume(turn=turn, unknown="report")
             except ChatBusyError:
                 print(f"{turn.chat_id}: another worker was faster")
             except NodeLLMError as error:

@@ -17,9 +17,9 @@ from sqlalchemy import make_url
 
 from nodellm_orm.store.define import define_records
 from nodellm_orm.store.engine import make_engine
-from nodellm_orm.store.naming import Naming
+from nodellm_orm.store.naming import Naming, usable
 from nodellm_orm.store.records import RECORDS
-from nodellm_orm.store.revisions import usable, version_options
+from nodellm_orm.store.revisions import version_options
 from nodellm_orm.store.schema_lock import exclusive
 from nodellm_orm.store.steps import Steps
 

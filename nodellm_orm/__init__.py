@@ -14,6 +14,7 @@ from nodellm_orm.domain.parts import (
     MediaPart,
     OpaquePart,
     RefusalPart,
+    SummaryPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -25,6 +26,7 @@ from nodellm_orm.domain.ratelimit import RateLimit, RateLimits
 from nodellm_orm.domain.replies import Chunk, Reply, Thinking, ToolCall, ToolResult
 from nodellm_orm.domain.settings import ThinkingConfig
 from nodellm_orm.domain.usage import Usage
+from nodellm_orm.domain.windows import Window
 from nodellm_orm.errors import (
     AttachmentError,
     AuthenticationError,
@@ -36,6 +38,7 @@ from nodellm_orm.errors import (
     ConfigurationError,
     ContentFilterError,
     ContextWindowError,
+    EncryptionError,
     IdempotencyError,
     LimitExceededError,
     ModelNotFoundError,
@@ -55,22 +58,30 @@ from nodellm_orm.errors import (
     StaleChatError,
     StorageError,
     StreamInterruptedError,
+    TamperedValueError,
     ToolError,
     ToolLimitError,
+    TurnInterruptedError,
     UnsupportedFeatureError,
 )
 from nodellm_orm.llm import LLM, create_llm
 from nodellm_orm.neutral import AnthropicLLMClient, OpenAILLMClient
 from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
+from nodellm_orm.ports.keeping import Persistence
 from nodellm_orm.ports.llm import LLMClient, LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
 from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.providers.prices import refresh_prices
 from nodellm_orm.providers.registry import register_provider
 from nodellm_orm.runtime.stream import ReplyStream
 from nodellm_orm.runtime.tools import Tool, ToolContext, ToolHalt, tool
+from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.engine import make_engine
 from nodellm_orm.store.records import define_records
+from nodellm_orm.store.rotation import RotationReport, UnreadableValue, rotate_keys
 from nodellm_orm.store.schema import migrate
+from nodellm_orm.upkeep.findings import Finding, VerifyProgress, VerifyReport
+from nodellm_orm.upkeep.retention import PurgeReport, purge
+from nodellm_orm.upkeep.verify import verify
 
 __all__ = [
     "ANY_OWNER",
@@ -95,7 +106,10 @@ __all__ = [
     "ContentFilterError",
     "ContextWindowError",
     "Embeddings",
+    "Encryption",
+    "EncryptionError",
     "Fallback",
+    "Finding",
     "FinishReason",
     "IdempotencyError",
     "InterruptedTurn",
@@ -119,11 +133,13 @@ __all__ = [
     "OverloadedError",
     "Page",
     "PermissionDeniedError",
+    "Persistence",
     "Price",
     "ProtocolError",
     "ProviderConnectionError",
     "ProviderError",
     "ProviderTimeoutError",
+    "PurgeReport",
     "QuotaExceededError",
     "RateLimit",
     "RateLimitError",
@@ -132,6 +148,7 @@ __all__ = [
     "Reply",
     "ReplyStream",
     "RetryPolicy",
+    "RotationReport",
     "SchemaValidationError",
     "SchemaVersionError",
     "ServerError",
@@ -139,6 +156,8 @@ __all__ = [
     "StaleChatError",
     "StorageError",
     "StreamInterruptedError",
+    "SummaryPart",
+    "TamperedValueError",
     "TextPart",
     "Thinking",
     "ThinkingConfig",
@@ -153,8 +172,13 @@ __all__ = [
     "ToolLimitError",
     "ToolResult",
     "ToolResultPart",
+    "TurnInterruptedError",
+    "UnreadableValue",
     "UnsupportedFeatureError",
     "Usage",
+    "VerifyProgress",
+    "VerifyReport",
+    "Window",
     "create_chat",
     "create_llm",
     "define_records",
@@ -163,7 +187,10 @@ __all__ = [
     "load_chat",
     "make_engine",
     "migrate",
+    "purge",
     "refresh_prices",
     "register_provider",
+    "rotate_keys",
     "tool",
+    "verify",
 ]

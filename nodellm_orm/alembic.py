@@ -7,21 +7,35 @@ touch them; in the host's ``env.py``::
 
     context.configure(connection=connection, target_metadata=Base.metadata, include_object=include_object)
 
-A host that adds columns, or wants one history, owns the tables: its revisions call `upgrade_operations`.
+A host that adds columns, or wants one history, owns the tables: its revisions call `upgrade_operations`, and its
+autogenerate compares them like its own, but for the version table (`include_owned`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from nodellm_orm.store import revisions
-from nodellm_orm.store.naming import Naming
+from nodellm_orm.store.naming import Naming, usable
 from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.types import Id
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from alembic.autogenerate.api import AutogenContext
+
     from nodellm_orm.store.steps import Operating
 
-__all__ = ["IncludeObject", "downgrade_operations", "include_object", "include_others", "upgrade_operations"]
+__all__ = [
+    "IncludeObject",
+    "downgrade_operations",
+    "include_object",
+    "include_others",
+    "include_owned",
+    "render_item",
+    "upgrade_operations",
+]
 
 
 class IncludeObject(Protocol):
@@ -46,13 +60,58 @@ def include_others(
 
         context.configure(..., include_object=include_others(prefix="assistant_", also=my_include_object))
     """
-    naming = Naming(prefix, schema)
     suffixes = [table.name.removeprefix(RECORDS.naming.prefix) for table in RECORDS.tables]
-    ours = {naming.table(suffix) for suffix in (*suffixes, revisions.VERSION_TABLE, revisions.VIEW)}
+    return _without(usable(Naming(prefix, schema)), (*suffixes, revisions.VERSION_TABLE, revisions.VIEW), also)
+
+
+def include_owned(
+    *, prefix: str = "llm_", schema: str | None = None, also: IncludeObject | None = None
+) -> IncludeObject:
+    """Make an ``include_object`` for a host that owns the tables: autogenerate compares them, with its own columns.
+
+    Left alone are only the version table and the view, which the host's metadata does not have.
+
+    Args:
+        prefix: begins the names of our tables.
+        schema: the schema they are in, as Alembic names it: ``None`` for the connection's own.
+        also: the host's own function; the rest is included when it says so.
+
+    Example::
+
+        context.configure(..., target_metadata=Base.metadata, include_object=include_owned(prefix="assistant_"))
+    """
+    return _without(usable(Naming(prefix, schema)), (revisions.VERSION_TABLE, revisions.VIEW), also)
+
+
+def render_item(type_: str, obj: Any, autogen_context: AutogenContext) -> str | Literal[False]:
+    """A ``render_item`` that lets autogenerate write a column of our types, with its import.
+
+    Such columns are in tables of the host's that refer to ours: a foreign key to a chat has the type `Id`.
+
+    Args:
+        type_: what is rendered.
+        obj: the thing itself.
+        autogen_context: where imports are noted.
+
+    Example::
+
+        context.configure(..., render_item=render_item)
+    """
+    kind = type(obj)
+    if type_ != "type" or kind.__module__ != Id.__module__:
+        return False
+    autogen_context.imports.add(
+        f"from {'nodellm_orm.models' if kind is Id else kind.__module__} import {kind.__name__}"
+    )
+    return repr(obj)
+
+
+def _without(naming: Naming, suffixes: Iterable[str], also: IncludeObject | None) -> IncludeObject:
+    left_out = {naming.table(suffix) for suffix in suffixes}
 
     def include(obj: Any, name: str | None, type_: Any, reflected: bool, compare_to: Any, /) -> bool:  # noqa: FBT001 — as Alembic calls it
         table = obj if type_ == "table" else getattr(obj, "table", None)
-        if table is not None and table.name in ours and table.schema == naming.schema:
+        if table is not None and table.name in left_out and table.schema == naming.schema:
             return False
         return also is None or also(obj, name, type_, reflected, compare_to)
 
@@ -84,8 +143,8 @@ def upgrade_operations(
         schema: the schema they are in; it must exist.
 
     Raises:
-        ConfigurationError: there is no such revision, or the prefix cannot be used.
-        SchemaVersionError: a table of that name is there, but it is not ours.
+        ConfigurationError: there is no such revision, none that leads up, or the prefix cannot be used.
+        SchemaVersionError: a table of that name is there, but it is not ours; or the tables are at another revision.
 
     Example::
 
@@ -93,15 +152,15 @@ def upgrade_operations(
         from nodellm_orm.alembic import downgrade_operations, upgrade_operations
 
         def upgrade():
-            upgrade_operations(op, to_revision="0002", prefix="assistant_")
+            upgrade_operations(op, to_revision="0003", prefix="assistant_")
             op.add_column("assistant_chats", sa.Column("team_id", sa.Integer(), nullable=True))
 
         def downgrade():
             op.drop_column("assistant_chats", "team_id")
-            downgrade_operations(op, from_revision="0002", prefix="assistant_")
+            downgrade_operations(op, from_revision="0003", prefix="assistant_")
     """
     lower = None if from_revision is None else revisions.resolved(from_revision)
-    revisions.apply(op, revisions.usable(Naming(prefix, schema)), lower, revisions.resolved(to_revision))
+    revisions.apply(op, usable(Naming(prefix, schema)), lower, revisions.resolved(to_revision))
 
 
 def downgrade_operations(
@@ -122,7 +181,8 @@ def downgrade_operations(
         schema: the schema they are in.
 
     Raises:
-        ConfigurationError: there is no such revision, or the prefix cannot be used.
+        ConfigurationError: there is no such revision, none that leads down, or the prefix cannot be used.
+        SchemaVersionError: the tables are at another revision.
     """
     lower = revisions.BASE if to_revision is None else revisions.resolved(to_revision)
-    revisions.revert(op, revisions.usable(Naming(prefix, schema)), revisions.resolved(from_revision), lower)
+    revisions.revert(op, usable(Naming(prefix, schema)), revisions.resolved(from_revision), lower)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, Unpack, get_args, overload
 
 from nodellm_orm.domain.codec import encode_parts
 from nodellm_orm.domain.jsontext import dumps, loads
+from nodellm_orm.domain.pages import InterruptedTurn
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.errors import ChatBusyError, ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES, Fluent, checked_headers
 from nodellm_orm.runtime.attachments import file_list
 from nodellm_orm.runtime.identity import digest
 from nodellm_orm.runtime.loop import Turn
+from nodellm_orm.runtime.nesting import within
 from nodellm_orm.runtime.options import Options, check_choice, question, stored_schema
 from nodellm_orm.runtime.plan import OnLimit, Plan, Planner, UnknownPolicy
 from nodellm_orm.runtime.refusals import refuse_key, refuse_params, refuse_seconds, refuse_unknown, refuse_word
@@ -29,12 +32,14 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.replies import Reply
     from nodellm_orm.domain.settings import Settings
+    from nodellm_orm.domain.windows import Window
     from nodellm_orm.fluent import Behaviour
     from nodellm_orm.ports.journal import ChatHead, Journal
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.drive import Drive, Mailbox
     from nodellm_orm.runtime.host import Host
     from nodellm_orm.runtime.options import Content, Thinks
+    from nodellm_orm.runtime.revision import Revision
     from nodellm_orm.runtime.tools import ToolSource
 
 
@@ -51,6 +56,7 @@ class AskOptions(TypedDict, total=False):
     max_tokens: int | None
     max_tool_rounds: int | None
     max_cost: Decimal | float | str | None
+    history_window: int | Window | None
     timeout: Timeout | float | None
     headers: Mapping[str, str] | None
     params: Mapping[str, object] | None
@@ -73,6 +79,7 @@ class Asking(Fluent):
         super().__init__(host, journal, conversation, behaviour)
         self._last: weakref.ref[Drive] | None = None
         self._stream: weakref.ref[ReplyStream[Any]] | None = None
+        self._turnstile = threading.Lock()
 
     @property
     def id(self) -> UUID:
@@ -103,8 +110,9 @@ class Asking(Fluent):
             options: ``files`` (one or several: bytes, ``(name, bytes)``, open files, data URLs, `MediaPart` values;
                 paths and URLs as the client's `AttachmentPolicy` allows), ``tools`` (in place of the chat's),
                 ``tool_choice``, ``parallel_tool_calls``, ``thinking``,
-                ``temperature``, ``max_tokens``, ``max_tool_rounds``, ``max_cost`` (US dollars), ``timeout`` (seconds
-                in total, or a `Timeout`), ``headers``, ``params`` (raw members of the request), ``idempotency_key``,
+                ``temperature``, ``max_tokens``, ``max_tool_rounds``, ``max_cost`` (US dollars), ``history_window``
+                (turns, or a `Window`), ``timeout`` (seconds in total, or a `Timeout`), ``headers``, ``params`` (raw
+                members of the request), ``idempotency_key``,
                 ``wait`` (seconds to wait for a busy chat), ``on_limit`` (``return`` or ``raise``) and
                 ``abandon_pending`` (go on although calls wait for approval).
 
@@ -117,7 +125,7 @@ class Asking(Fluent):
         """
         planner = await self._question(content, schema, options, stream=False)()
         drive = await self._run(planner, Turn.run, heard=False, wait=options.get("wait", 0))
-        return await _awaited(drive)
+        return await awaited(drive)
 
     @overload
     def stream(
@@ -173,27 +181,40 @@ class Asking(Fluent):
         return ReplyStream(start, on_abandon)
 
     async def resume(
-        self, *, unknown: UnknownPolicy = "report", schema: object = None, **options: Unpack[AskOptions]
+        self,
+        *,
+        turn: InterruptedTurn | None = None,
+        unknown: UnknownPolicy = "report",
+        schema: object = None,
+        **options: Unpack[AskOptions],
     ) -> Reply[Any]:
         """Carry on the last turn unless it is completed; nothing stored is asked for, or run, again.
 
         Args:
+            turn: of `interrupted_turns`: carry on this one only, and only while it is interrupted. A worker gives it,
+                so that it does not take up what another one, or a person, has ended since it was listed.
             unknown: what to do with a call that was running when its process stopped: ``report`` tells the model,
                 ``retry`` runs it again, ``fail`` raises. Calls of idempotent tools are run again.
             schema: as for `ask`.
             options: as for `ask`.
 
         Raises:
-            ChatError: the chat has no turn yet.
-            ChatBusyError: another worker still holds the turn (``wait=`` waits for it).
+            ChatError: the chat has no turn yet, or it was taken over ``max_takeovers`` times and is failed now.
+            ChatBusyError: another worker still holds the turn (``wait=`` waits for it); or ``turn`` is given, and it is
+                not interrupted any more.
+            TurnInterruptedError: the client was closed before the turn had ended.
         """
         refuse_word("unknown", unknown, get_args(UnknownPolicy))
         if file_list(options.get("files")):
             msg = "files belong to a question, and resume() carries on the one that is stored; ask with them"
             raise ConfigurationError(msg)
-        planner = self._planner((), schema, options, stream=False, unknown=unknown)
+        if turn is not None and not isinstance(turn, InterruptedTurn):
+            msg = f"turn is what interrupted_turns() gave, not {type(turn).__name__}; without it the last turn is meant"
+            raise ConfigurationError(msg)
+        interrupted = None if turn is None else turn.turn_id
+        planner = self._planner((), schema, options, stream=False, unknown=unknown, interrupted=interrupted)
         drive = await self._run(planner, Turn.resume, heard=False, wait=options.get("wait", 0))
-        return await _awaited(drive)
+        return await awaited(drive)
 
     async def cancel(self) -> bool:
         """End the running turn of this chat, also one in another process; what had arrived here is stored.
@@ -205,8 +226,7 @@ class Asking(Fluent):
         """
         drive = self._drive
         if drive is not None and not drive.over:
-            drive.stop()
-            await drive.settled()
+            await drive.stopped(self._host.engine.clock)
             return drive.turn.begun
         self._chat.stale = True
         return await self._journal.cancel(self.id, self.owner)
@@ -222,16 +242,18 @@ class Asking(Fluent):
         deadline = self._host.engine.clock.monotonic() + wait
         await self._quiet(deadline)
         await self._journal.settle()
-        while (last := self._drive) is not None and not last.over:  # somebody else was faster while we settled
-            await self._quiet(deadline)
 
         def turn_of(mailbox: Mailbox) -> Turn:
             return Turn(self._host.engine, self._journal, self._chat, planner, mailbox.put, deadline=deadline)
 
-        self._stream = None
-        drive = self._host.drive(turn_of, work, self._journal, heard=heard)
-        self._last = weakref.ref(drive)
-        return drive
+        while True:
+            await self._quiet(deadline)  # somebody else may have been faster while we settled
+            with self._turnstile:  # threads may ask at the same moment
+                if (last := self._drive) is None or last.over:
+                    self._stream = None
+                    drive = self._host.drive(turn_of, work, self._journal, heard=heard)
+                    self._last = weakref.ref(drive)
+                    return drive
 
     async def _quiet(self, deadline: float, *, take_leave: bool = True) -> None:
         """Wait for a turn of this very object that its consumer has left; any other one keeps the chat busy.
@@ -241,8 +263,12 @@ class Asking(Fluent):
             take_leave: whether asking says that a stream which the same task has stopped reading was left.
         """
         drive = self._drive
+        if drive is not None and drive.abandoned:
+            self._last, self._chat.stale = None, True
         if drive is None or drive.over:
             return
+        if drive.elsewhere or within(drive.turn.id):
+            raise self._occupied(drive)
         stream = self._stream() if self._stream is not None else None
         if take_leave and stream is not None and stream.left:
             stream.abandon()
@@ -251,10 +277,16 @@ class Asking(Fluent):
         if drive.turn.stopping or drive.mailbox.dropped or await drive.settled_within(left):
             await drive.settled()
             return
-        msg = (
-            f"chat {self.id} is answering another question in this process; await that one first, or pass wait=seconds"
-        )
-        raise ChatBusyError(msg, turn_id=drive.turn.id)
+        raise self._occupied(drive)
+
+    def _occupied(self, drive: Drive) -> ChatBusyError:
+        if drive.elsewhere:
+            what = "answering a question in another thread; load it there with load_chat()"
+        elif within(drive.turn.id):
+            what = "answering the question that this code is part of; a tool cannot ask its own chat, but another one"
+        else:
+            what = "answering another question in this process; await that one first, or pass wait=seconds"
+        return ChatBusyError(f"chat {self.id} is {what}", turn_id=drive.turn.id)
 
     def _question(
         self,
@@ -264,17 +296,18 @@ class Asking(Fluent):
         *,
         stream: bool,
         checkpoint: float | None = None,
+        revision: Revision | None = None,
     ) -> Callable[[], Awaitable[Planner]]:
         """Checks a question and its options now; what it gives reads the files, and plans with them."""
         files = file_list(options.get("files"))
         asked = question(content, files=bool(files))
-        planner = self._planner(asked, schema, options, stream=stream, checkpoint=checkpoint)
+        planner = self._planner(asked, schema, options, stream=stream, checkpoint=checkpoint, revision=revision)
 
         async def attached() -> Planner:
             parts = await self._host.files.attach(asked, files)
             if not files:
                 return planner
-            return self._planner(parts, schema, options, stream=stream, checkpoint=checkpoint)
+            return self._planner(parts, schema, options, stream=stream, checkpoint=checkpoint, revision=revision)
 
         return attached
 
@@ -286,7 +319,9 @@ class Asking(Fluent):
         *,
         stream: bool,
         unknown: UnknownPolicy = "report",
+        interrupted: UUID | None = None,
         checkpoint: float | None = None,
+        revision: Revision | None = None,
     ) -> Planner:
         """Checks what was given, and makes the plan once the chat's head is known."""
         _check_asked(options)
@@ -307,7 +342,7 @@ class Asking(Fluent):
         params = {**behaviour.params, **(options.get("params") or {})}
         headers = {**behaviour.headers, **checked_headers(options.get("headers"))}
         key = options.get("idempotency_key")
-        request_hash = None if key is None else _request_hash(parts, chosen, form, toolbox, params)
+        request_hash = None if key is None else _request_hash(parts, chosen, form, toolbox, params, revision)
 
         def plan(head: ChatHead, asked: Settings | None) -> Plan:
             settings = chosen.over(asked or head.settings)
@@ -319,10 +354,12 @@ class Asking(Fluent):
                 hooks=behaviour.hooks,
                 worker=self._host.worker,
                 lease=behaviour.lease,
+                max_takeovers=behaviour.max_takeovers,
                 timeout=timeout,
                 alternatives=self._host.alternatives(),
                 instructions=head.instructions,
                 parts=parts,
+                revision=revision,
                 stream=stream,
                 schema=form or _form(behaviour.schema, settings),
                 headers=headers,
@@ -332,6 +369,7 @@ class Asking(Fluent):
                 on_limit=options.get("on_limit", "return"),
                 abandon_pending=options.get("abandon_pending", False),
                 unknown=unknown,
+                interrupted=interrupted,
                 durability=behaviour.durability,
                 checkpoint=checkpoint,
             )
@@ -357,8 +395,12 @@ def _form(known: StructuredSchema | None, settings: Settings) -> StructuredSchem
     return stored_schema(settings)
 
 
-async def _awaited(drive: Drive) -> Reply[Any]:
-    """The reply of a turn whose caller, when cancelled, takes the turn with him."""
+async def awaited(drive: Drive) -> Reply[Any]:
+    """The reply of a turn whose caller, when cancelled, takes the turn with him.
+
+    Args:
+        drive: the turn under way.
+    """
     try:
         return await drive.reply()
     except BaseException:
@@ -372,6 +414,7 @@ def _request_hash(
     form: StructuredSchema | None,
     toolbox: Toolbox,
     params: Mapping[str, object],
+    revision: Revision | None,
 ) -> str:
     """Digest of what was asked under an idempotency key."""
     said = {
@@ -383,5 +426,6 @@ def _request_hash(
         "schema": form.schema if form is not None else None,
         "tools": [spec.name for spec in toolbox.specs],
         "params": {name: repr(value) for name, value in sorted(params.items())},
+        **({} if revision is None else {"revision": revision.digested}),
     }
     return digest(dumps(asked))

@@ -5,8 +5,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from nodellm_orm.asking import Asking
+from nodellm_orm.approving import Approving
+from nodellm_orm.branching import Branching
+from nodellm_orm.compacting import Compacting
 from nodellm_orm.domain.messages import Message, Role, asked_of
+from nodellm_orm.domain.windows import sent
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.fluent import SURPRISES
 from nodellm_orm.ports.journal import Outdated
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from nodellm_orm.runtime.plan import Plan
 
 
-class Chat(Asking):
+class Chat(Approving, Branching, Compacting):
     """A conversation that is kept in a database, or in memory.
 
     Made by `create_chat`, `load_chat`, `Chats` or ``llm.chat()``. One turn at a time: a second question while one is
@@ -72,7 +75,10 @@ class Chat(Asking):
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """User, assistant and tool messages in order, as this process knows them."""
+        """User, assistant and tool messages in order, as this process knows them; superseded ones are left out.
+
+        A chat that was loaded with a ``history_window`` begins with the turns that this window shows.
+        """
         return tuple(self._chat.messages)
 
     async def history(
@@ -93,6 +99,26 @@ class Chat(Asking):
     async def usage(self) -> ChatTotals:
         """Tokens, cost, requests and failures of the whole chat, from the ledger."""
         return await self._journal.totals(self.id, self.owner)
+
+    async def delete(self) -> bool:
+        """Delete the chat with everything that was said in it; the ledger keeps what it has cost.
+
+        A turn under way does not hold it up: one of this object is stopped first, and one elsewhere ends with
+        `StaleChatError`, which carries its answer. A deletion that was broken off is finished by the next one.
+
+        Returns:
+            Whether there was still something to delete.
+
+        Raises:
+            ChatError: rows of your own tables refer to the chat; it is as it was.
+        """
+        drive = self._drive
+        if drive is not None and not drive.over:
+            drive.stop()
+            await drive.settled()
+        await self._journal.settle()
+        self._chat.stale = True
+        return await self._journal.delete(self.id, self.owner)
 
     # ── beside turns ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -131,7 +157,11 @@ class Chat(Asking):
         asked = [asked_of(plan.model.origin, parts)] if parts else []
         closed = self._chat.closing_messages(self._host.engine.new_id) if parts else []
         messages = [*self._chat.messages, *closed, *asked]
-        return plan, model_request(plan, messages, plan.settings.tool_choice)
+        if not self._chat.covers(plan.reach):
+            msg = "only a part of the chat is loaded, and its history_window is wider now; load it with that, or ask"
+            raise ConfigurationError(msg)
+        window = plan.settings.history_window
+        return plan, model_request(plan, sent(messages, window), plan.settings.tool_choice)
 
     async def add_message(self, role: Role, content: Content) -> Message:
         """Add a message from elsewhere to the history, without asking.
@@ -151,7 +181,7 @@ class Chat(Asking):
         await self._quiet(0, take_leave=False)
         await self._journal.settle()
         for _ in range(SURPRISES):
-            self._chat.refresh(await self._journal.load(self.id, self.owner))
+            self._chat.refresh(await self._journal.load(self.id, self.owner, window=self._chat.window))
             last = self._chat.last_turn
             if last is not None and any(not call.answered for call in last.calls):
                 # No provider takes anything between a call and its result.

@@ -8,8 +8,18 @@ from nodellm_orm.chat import Chat
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.neutral import source_of
-from nodellm_orm.opening import LEASE, as_uuid, behaviour_of, check_names, names_of, new_head, opening_messages
+from nodellm_orm.opening import (
+    LEASE,
+    MAX_TAKEOVERS,
+    as_uuid,
+    behaviour_of,
+    check_names,
+    names_of,
+    new_head,
+    opening_messages,
+)
 from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.keeping import KEEP_ALL, keeping_of
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.options import frozen_metadata
@@ -25,7 +35,7 @@ from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -35,9 +45,11 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.llm import LLM
     from nodellm_orm.ports.journal import Journal, Owner
+    from nodellm_orm.ports.keeping import Keeping, Persistence
     from nodellm_orm.ports.llm import LLMClient
     from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
+    from nodellm_orm.store.encryption import Encryption
 
     Database: TypeAlias = AsyncEngine | async_sessionmaker[AsyncSession] | AsyncSession
     """What names a database: an engine, a sessionmaker, or a session."""
@@ -66,7 +78,11 @@ async def create_chat(
     durability: Durability = "step",
     transactions: Transactions = "own",
     lease: float = LEASE,
+    max_takeovers: int | None = MAX_TAKEOVERS,
     records: Records | None = None,
+    encryption: Encryption | None = None,
+    persist: Persistence | None = None,
+    redact: Callable[[str], str] | None = None,
     values: Mapping[str, object] | None = None,
     database_timeout: float = _DATABASE_TIMEOUT,
     **options: Any,
@@ -91,7 +107,11 @@ async def create_chat(
         durability: ``step`` writes as the turn runs; ``turn`` writes its beginning and its end.
         transactions: ``own`` (short ones of ours) or ``caller`` (only flushes; for tests and single-writer scripts).
         lease: seconds after which a silent worker's chat may be taken over.
+        max_takeovers: how often a turn is taken over whose worker died; the next time it fails. ``None``: no limit.
         records: own records, from `define_records`.
+        encryption: keys that the content is encrypted with before it is written; every later call needs them too.
+        persist: what is written of what is said; not stored.
+        redact: alters each text before it is written, not what goes to the provider; not stored.
         values: of the further columns that those have.
         database_timeout: seconds a database call may take.
         options: settings, stored with the chat: ``temperature``, ``max_tokens``, ``thinking``, ``schema``,
@@ -114,6 +134,7 @@ async def create_chat(
         headers=headers,
         params=params,
         lease=lease,
+        max_takeovers=max_takeovers,
         durability=durability,
         options=options,
     )
@@ -128,7 +149,9 @@ async def create_chat(
         chat_id=new_id() if id is None else as_uuid(id),
     )
     opened = [(new_id(), message) for message in opening_messages(messages)]
-    journal = _journal(session, records, transactions=transactions, deadline=database_timeout)
+    journal = _journal(
+        session, records, encryption, keeping_of(persist, redact), transactions=transactions, deadline=database_timeout
+    )
     await journal.settle()
     snapshot = await journal.create(head, opened, values=values)
     return Chat(client.host, journal, Conversation.of(snapshot), behaviour)
@@ -150,7 +173,11 @@ async def load_chat(
     durability: Durability = "step",
     transactions: Transactions = "own",
     lease: float = LEASE,
+    max_takeovers: int | None = MAX_TAKEOVERS,
     records: Records | None = None,
+    encryption: Encryption | None = None,
+    persist: Persistence | None = None,
+    redact: Callable[[str], str] | None = None,
     database_timeout: float = _DATABASE_TIMEOUT,
     **options: Any,
 ) -> Chat:
@@ -171,7 +198,11 @@ async def load_chat(
         durability: as for `create_chat`.
         transactions: as for `create_chat`.
         lease: as for `create_chat`.
+        max_takeovers: as for `create_chat`.
         records: as for `create_chat`.
+        encryption: as for `create_chat`.
+        persist: as for `create_chat`.
+        redact: as for `create_chat`.
         database_timeout: as for `create_chat`.
         options: settings, as for `create_chat`.
 
@@ -181,18 +212,21 @@ async def load_chat(
     client = source_of(llm)
     refuse_unknown(options, OPTION_NAMES, among=names_of(load_chat))
     refuse_owner(owner, anybody=ANY_OWNER)
-    behaviour, _ = behaviour_of(
+    behaviour, settings = behaviour_of(
         client.timeout,
         tools=tools,
         timeout=timeout,
         headers=headers,
         params=params,
         lease=lease,
+        max_takeovers=max_takeovers,
         durability=durability,
         options=options,
     )
-    journal = _journal(session, records, transactions=transactions, deadline=database_timeout)
-    snapshot = await journal.load(as_uuid(chat_id), owner)
+    journal = _journal(
+        session, records, encryption, keeping_of(persist, redact), transactions=transactions, deadline=database_timeout
+    )
+    snapshot = await journal.load(as_uuid(chat_id), owner, window=settings.history_window)
     chat = Chat(client.host, journal, Conversation.of(snapshot), behaviour)
     if provider is not None:
         chat.with_provider(provider, model=model)
@@ -213,6 +247,7 @@ async def list_chats(
     limit: int = 50,
     after: str | None = None,
     records: Records | None = None,
+    encryption: Encryption | None = None,
 ) -> Page[ChatSummary]:
     """A page of chats, newest first.
 
@@ -223,9 +258,10 @@ async def list_chats(
         limit: chats a page.
         after: the ``next`` of the page before.
         records: own records.
+        encryption: the keys, for titles that are encrypted.
     """
     refuse_owner(owner, anybody=ANY_OWNER)
-    journal = _journal(session, records)
+    journal = _journal(session, records, encryption)
     wanted = None if metadata is None else frozen_metadata(metadata)
     return await journal.summaries(owner, metadata=wanted, limit=limit, after=after)
 
@@ -233,7 +269,7 @@ async def list_chats(
 async def interrupted_turns(
     session: Database, *, limit: int = 100, records: Records | None = None
 ) -> tuple[InterruptedTurn, ...]:
-    """Turns whose worker is gone, oldest first, of all owners: load each chat and ``resume()``.
+    """Turns whose worker is gone, oldest first, of all owners: load each chat and ``resume(turn=turn)``.
 
     Args:
         session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
@@ -282,17 +318,25 @@ class Chats:
         after: str | None = None,
     ) -> Page[ChatSummary]:
         """A page of chats; see `list_chats`."""
-        records = self._options.get("records")
-        return await list_chats(
-            self._session, owner=owner, metadata=metadata, limit=limit, after=after, records=records
-        )
+        kept = {name: self._options[name] for name in ("records", "encryption") if name in self._options}
+        return await list_chats(self._session, owner=owner, metadata=metadata, limit=limit, after=after, **kept)
 
 
 def _journal(
-    session: Database, records: Records | None, *, transactions: Transactions = "own", deadline: float = 30.0
+    session: Database,
+    records: Records | None,
+    encryption: Encryption | None = None,
+    keeping: Keeping = KEEP_ALL,
+    *,
+    transactions: Transactions = "own",
+    deadline: float = 30.0,
 ) -> Journal:
     chosen = RECORDS if records is None else records
     if not isinstance(chosen, Records):
         msg = f"records is what define_records() gave, not {type(chosen).__name__}"
         raise ConfigurationError(msg)
+    if encryption is not None:
+        chosen = chosen.encrypted(encryption)
+    if not keeping.everything:
+        chosen = chosen.keeping(keeping)
     return SqlJournal(open_access(session, chosen, transactions=transactions, deadline=deadline), chosen)

@@ -17,6 +17,9 @@ MODEL: Final = "NODELLM_MODEL"
 LOCAL_MODEL: Final = "NODELLM_LOCAL_MODEL"
 """Path of the GGUF file that the provider ``local`` runs."""
 
+ENCRYPTION_KEYS: Final = "NODELLM_ENCRYPTION_KEYS"
+"""The keys that content is encrypted with, as ``name:base64,name:base64``, the first of them for what is written."""
+
 
 class Environment:
     """A copy of the environment variables; shows their names only, for some of them are keys.

@@ -25,15 +25,18 @@
     │   ├── ChatNotFoundError         you: no such chat for this owner
     │   ├── ChatBusyError             wait: another worker holds the chat
     │   ├── StaleChatError            this worker lost the chat to another one
+    │   ├── TurnInterruptedError      the client was closed under the turn; any worker may carry it on
     │   ├── IdempotencyError          you: the key was used for another request
     │   └── SessionStateError         you: the session is in a state in which nothing can be promised
     ├── ToolError                     a tool failed; ``fatal=True`` ends the turn
     │   └── ToolLimitError            the model asked for more tool rounds than allowed
-    ├── LimitExceededError            a cost or token limit was reached
+    ├── LimitExceededError            a limit of cost, of tokens, or of turns inside each other was reached
     ├── SchemaValidationError         the answer does not fit the schema that was asked for
     ├── AttachmentError               a file cannot be read, fetched or sent
     └── StorageError                  the database failed
-        └── SchemaVersionError        you: the tables are missing, older or newer than this package
+        ├── SchemaVersionError        you: the tables are missing, older or newer than this package
+        └── EncryptionError           you: a key is missing or wrong
+            └── TamperedValueError    you: an encrypted value was changed or moved in the database
 
 Errors of httpx, SQLAlchemy, the drivers and the JSON and Unicode codecs never reach a caller bare: one table per edge
 (``transport/failures.py``, ``store/failures.py``) maps them to this tree and chains the cause. Every message says
@@ -215,6 +218,22 @@ class StaleChatError(ChatError):
         self.reply = reply
 
 
+class TurnInterruptedError(ChatError):
+    """The client was closed before the turn had ended; it is stored as far as it went, and any worker may resume it.
+
+    Args:
+        message: what to do next.
+        turn_id: the turn.
+        reply: the reply as far as it went.
+    """
+
+    def __init__(self, message: str, *, turn_id: UUID | None = None, reply: object | None = None) -> None:
+        """Keep the turn, and what there is of its reply."""
+        super().__init__(message)
+        self.turn_id = turn_id
+        self.reply = reply
+
+
 class IdempotencyError(ChatError):
     """The idempotency key was used in this chat for a different request."""
 
@@ -252,7 +271,7 @@ class ToolLimitError(ToolError):
 
 
 class LimitExceededError(NodeLLMError):
-    """A cost or token limit was reached and ``on_limit="raise"`` was asked for.
+    """A limit was reached: of cost or tokens, where ``on_limit="raise"`` was asked for, or of turns inside each other.
 
     Args:
         message: which limit, and how to raise it.
@@ -305,3 +324,11 @@ class StorageError(NodeLLMError):
 
 class SchemaVersionError(StorageError):
     """The tables are missing, or older or newer than this package."""
+
+
+class EncryptionError(StorageError):
+    """A stored value cannot be read with the keys that were given; nothing of it reached anybody."""
+
+
+class TamperedValueError(EncryptionError):
+    """An encrypted value was changed, or moved to another place, since it was written."""

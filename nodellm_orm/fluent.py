@@ -47,6 +47,7 @@ class Behaviour:
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     params: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     lease: float = 60.0
+    max_takeovers: int | None = None
     durability: Durability = "step"
 
 
@@ -229,7 +230,8 @@ class Fluent:
         await self._journal.settle()
         # Applied to what is stored by now: fields that another process changed meanwhile stay as it left them.
         for _ in range(SURPRISES):
-            self._chat.head = (await self._journal.load(self._chat.head.id, self._chat.head.owner)).head
+            head = self._chat.head
+            self._chat.head = (await self._journal.load(head.id, head.owner, window=self._chat.window)).head
             changes = tuple(self._chat.changes)
             try:
                 self._chat.saved(await self._journal.update(self._chat.wanted), changes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import socket
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
@@ -138,6 +137,7 @@ class LLM:
         self._given = given
         self._owns_pool = owns_pool
         self._model = model
+        self._closing: asyncio.Task[None] | None = None
         self._transports: dict[tuple[str, str], tuple[Endpoint, Transport]] = {}
         engine = Engine(
             clock=SystemClock(),
@@ -150,8 +150,7 @@ class LLM:
         self._fallbacks = tuple(self._reached(fallback) for fallback in fallbacks)
         shared.clients.append(self)
         files = Files(attachments or shared.attachments, GuardedFetcher())
-        worker = f"{socket.gethostname()[:80]}:{os.getpid()}:{new_id().hex[-12:]}"
-        self._host = Host(engine, self, worker, files, self._alternatives)
+        self._host = Host(engine, self, None, files, self._alternatives)
 
     @property
     def host(self) -> Host:
@@ -479,12 +478,38 @@ class LLM:
         """Close the client."""
         await self.aclose()
 
-    async def aclose(self, *, grace: float = _CLOSING_GRACE) -> None:
-        """Let turns under way end, release their chats, and close the connections.
+    def close_soon(self, grace: float = _CLOSING_GRACE) -> None:
+        """Begin to close, as `aclose` does, and return at once: what a program does when it is told to end.
+
+        Whoever waits for a turn gets its reply, or a `TurnInterruptedError`, so that the program comes to its end by
+        itself. Call it in the client's event loop, as a signal handler of the loop does.
 
         Args:
-            grace: seconds the turns are given; those that take longer are stopped, with their text so far stored.
+            grace: as for `aclose`.
+
+        Example:
+            >>> asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, llm.close_soon)  # doctest: +SKIP
         """
+        if self._closing is None:
+            self._closing = asyncio.get_running_loop().create_task(self._close(grace), name="closing of a client")
+
+    async def aclose(self, *, grace: float = _CLOSING_GRACE) -> None:
+        """Let turns under way end or let go of them, so that no chat is held any more, and close the connections.
+
+        No new turn begins. In the first half of the grace turns go on as ever; in the second one each finishes the step
+        it is at, an answer or a round of tools, and begins no other; then the rest is broken off, the text so far
+        stored. A turn that has not ended is interrupted: another worker can `Chat.resume` it at once, and whoever waits
+        for it here gets a `TurnInterruptedError`.
+
+        Args:
+            grace: seconds; 0 breaks everything off.
+        """
+        self.close_soon(grace)
+        closing = self._closing
+        if closing is not None and closing.get_loop() is asyncio.get_running_loop():
+            await asyncio.shield(closing)
+
+    async def _close(self, grace: float) -> None:
         mine = self._shared.clients if self._owns_pool else [self]
         await asyncio.gather(*(client._host.close(grace) for client in mine))  # noqa: SLF001 — of the same class
         for client in mine:

@@ -14,6 +14,7 @@ Example::
 from __future__ import annotations
 
 from nodellm_orm.store.records import (
+    RECORDS,
     AttachmentRecord,
     Base,
     BlobRecord,
@@ -28,12 +29,15 @@ from nodellm_orm.store.records import (
     TurnRecord,
     define_records,
 )
+from nodellm_orm.store.types import Id
 
 __all__ = [
+    "RECORDS",
     "AttachmentRecord",
     "Base",
     "BlobRecord",
     "ChatRecord",
+    "Id",
     "MessageRecord",
     "Records",
     "RequestRecord",

@@ -6,9 +6,7 @@ The two clients keep to its rules to the letter: a single tool is forced, 4096 t
 
 from __future__ import annotations
 
-import os
 import random
-import socket
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
@@ -219,7 +217,7 @@ class ForeignSource:
             retry=RetryPolicy(),
             timeout=self.timeout,
         )
-        self.host = Host(engine, self, f"{socket.gethostname()[:80]}:{os.getpid()}:{new_id().hex[-12:]}")
+        self.host = Host(engine, self)
 
     def model(self, provider: str | None, model: str | None, api: str | None) -> Model:
         """The model to ask; which provider the chat was held with before makes no difference.

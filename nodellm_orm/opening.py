@@ -13,13 +13,21 @@ from nodellm_orm.domain.messages import Message, Role
 from nodellm_orm.domain.parts import TextPart
 from nodellm_orm.domain.policies import Timeout
 from nodellm_orm.domain.settings import Settings
+from nodellm_orm.domain.windows import sent
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import Behaviour, checked_headers
 from nodellm_orm.ports.journal import ChatHead
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.options import Options, check_choice, frozen_metadata
 from nodellm_orm.runtime.plan import Durability
-from nodellm_orm.runtime.refusals import refuse_key, refuse_params, refuse_seconds, refuse_text, refuse_word
+from nodellm_orm.runtime.refusals import (
+    refuse_count,
+    refuse_key,
+    refuse_params,
+    refuse_seconds,
+    refuse_text,
+    refuse_word,
+)
 from nodellm_orm.runtime.structured import StructuredSchema
 from nodellm_orm.runtime.toolbox import Toolbox
 
@@ -31,6 +39,8 @@ if TYPE_CHECKING:
 
 LEASE: Final = 60.0
 """Seconds after which a silent worker's chat may be taken over, unless said otherwise."""
+MAX_TAKEOVERS: Final = 5
+"""How often a turn is taken over whose worker has died, unless said otherwise: by then it is the turn that kills it."""
 
 
 def as_uuid(value: UUID | str) -> UUID:
@@ -88,6 +98,7 @@ def behaviour_of(
     params: Mapping[str, object] | None,
     options: Mapping[str, Any],
     lease: float = LEASE,
+    max_takeovers: int | None = MAX_TAKEOVERS,
     durability: Durability = "step",
 ) -> tuple[Behaviour, Settings]:
     """What a chat does in this process, and the settings that are stored with it.
@@ -100,12 +111,14 @@ def behaviour_of(
         params: raw members of every request.
         options: settings by name.
         lease: seconds.
+        max_takeovers: how often a turn is taken over whose worker died.
         durability: when points are written.
 
     Raises:
         ConfigurationError: one of them cannot be meant.
     """
     refuse_seconds("lease", lease)
+    refuse_count("max_takeovers", max_takeovers)
     refuse_word("durability", durability, get_args(Durability))
     if params is not None:
         refuse_params(params)
@@ -118,6 +131,7 @@ def behaviour_of(
         headers=checked_headers(headers),
         params=dict(params or {}),
         lease=lease,
+        max_takeovers=max_takeovers,
         durability=durability,
     )
     settings = Options(**options).over(Settings())
@@ -167,7 +181,7 @@ def new_head(
 
 
 def opening_messages(messages: Iterable[Message | Mapping[str, str]]) -> list[Message]:
-    """Messages that a new chat begins with.
+    """Messages that a new chat begins with; where there is a summary among them, it stands in place of what it covers.
 
     Args:
         messages: `Message` values, or dicts with ``role`` and ``content``.
@@ -177,7 +191,10 @@ def opening_messages(messages: Iterable[Message | Mapping[str, str]]) -> list[Me
             belong together: no provider would take such a history.
         AttachmentError: a file in them has no content.
     """
-    opened = [_opening(position, given) for position, given in enumerate(messages)]
+    whole = list(messages)
+    if all(isinstance(message, Message) for message in whole):
+        whole = list(sent([message for message in whole if isinstance(message, Message)]))
+    opened = [_opening(position, given) for position, given in enumerate(whole)]
     waiting: set[str] = set()
     for position, message in enumerate(opened):
         answered = {result.call_id for result in message.tool_results}

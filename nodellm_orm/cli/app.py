@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nodellm_orm.cli import chat, chats, show
+from nodellm_orm.cli import chat, chats, deletion, doctor, rotate, show, verify
 from nodellm_orm.cli.consoles import complain, never_fail_to_print, results
 from nodellm_orm.cli.schema import db
 from nodellm_orm.errors import NodeLLMError
@@ -42,6 +42,11 @@ def nodellm_orm(
 app.command(epilog=chat.EXAMPLES)(chat.chat)
 app.command(epilog=chats.EXAMPLES)(chats.chats)
 app.command(epilog=show.EXAMPLES)(show.show)
+app.command(epilog=deletion.EXAMPLES)(deletion.delete)
+app.command("purge", epilog=deletion.PURGE_EXAMPLES)(deletion.purge_chats)
+app.command(epilog=verify.EXAMPLES)(verify.verify)
+app.command("rotate-keys", epilog=rotate.EXAMPLES)(rotate.rotate_keys)
+app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
 app.add_typer(db, name="db")
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from nodellm_orm.cli import machine
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, option_for
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, option_for, stored_records
 from nodellm_orm.cli.figures import NONE, age, count, money
 from nodellm_orm.cli.printable import one_line
 from nodellm_orm.client import list_chats
@@ -50,8 +50,9 @@ def chats(
 async def _chats(database: str, *, limit: int, after: str | None, owner: str | None, json: bool) -> None:
     async with existing(database) as engine:
         await check(engine)
-        page = await list_chats(engine, owner=owner or ANY_OWNER, limit=limit, after=after)
-        glances = await read_glances(engine, [chat.id for chat in page], owner=owner or ANY_OWNER)
+        records, whose = stored_records(), ANY_OWNER if owner is None else owner
+        page = await list_chats(engine, owner=whose, limit=limit, after=after, records=records)
+        glances = await read_glances(engine, [chat.id for chat in page], owner=whose, records=records)
         same = option_for(database, engine.url)
     if json:
         results().out(machine.chats(page, glances), highlight=False)

@@ -11,8 +11,11 @@ import typer
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from nodellm_orm.config import ENCRYPTION_KEYS
 from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.engine import make_engine
+from nodellm_orm.store.records import RECORDS, Records
 
 VARIABLE: Final = "NODELLM_DATABASE_URL"
 DEFAULT: Final = "sqlite:///chats.db"
@@ -32,6 +35,15 @@ Owner: TypeAlias = Annotated[
     str | None, typer.Option("--owner", metavar="NAME", help="Only chats of this owner; everybody's when left out.")
 ]
 """The option that names an owner."""
+
+
+def stored_records() -> Records:
+    """The records, encrypted with the keys that the environment names; as they are when it names none.
+
+    Raises:
+        ConfigurationError: the variable is malformed.
+    """
+    return RECORDS.encrypted(Encryption.from_environment()) if os.environ.get(ENCRYPTION_KEYS) else RECORDS
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ import typer
 
 from nodellm_orm.cli import machine
 from nodellm_orm.cli.consoles import results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, stored_records
 from nodellm_orm.cli.transcript import transcript
 from nodellm_orm.ports.journal import ANY_OWNER
 from nodellm_orm.store.details import read_details
@@ -39,7 +39,8 @@ def show(
 async def _show(database: str, chat_id: UUID, *, owner: str | None, json: bool) -> None:
     async with existing(database) as engine:
         await check(engine)
-        details = await read_details(engine, chat_id, owner=owner or ANY_OWNER)
+        whose = ANY_OWNER if owner is None else owner
+        details = await read_details(engine, chat_id, owner=whose, records=stored_records())
     console = results()
     if json:
         console.out(machine.chat(details), highlight=False)

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nodellm_orm.cli.database import existing, missing, option_for
+from nodellm_orm.cli.database import existing, missing, option_for, stored_records
 from nodellm_orm.client import create_chat, load_chat
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.llm import create_llm
@@ -119,7 +119,9 @@ class Talk:
         wishes = self._wishes
         engine = self._engine = await self._stack.enter_async_context(existing(wishes.database))
         await check(engine)
-        details = await read_details(engine, chat_id, owner=wishes.owner or ANY_OWNER)
+        records = stored_records()
+        whose = ANY_OWNER if wishes.owner is None else wishes.owner
+        details = await read_details(engine, chat_id, owner=whose, records=records)
         self.unfinished = _unfinished(details)
         llm = await self._model(wishes.provider or details.head.provider, None)
         self._chat = await load_chat(
@@ -129,6 +131,7 @@ class Talk:
             owner=details.head.owner,
             provider=wishes.provider,
             model=wishes.model,
+            records=records,
             **wishes.settings,
         )
 
@@ -216,7 +219,12 @@ class Talk:
                 raise ConfigurationError(msg)
             wishes = self._wishes
             self._chat = await create_chat(
-                self._engine, self._llm, title=wishes.title, owner=wishes.owner, **wishes.settings
+                self._engine,
+                self._llm,
+                title=wishes.title,
+                owner=wishes.owner,
+                records=stored_records(),
+                **wishes.settings,
             )
         return self._chat
 

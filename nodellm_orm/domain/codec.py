@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
-from nodellm_orm.domain.jsontext import JsonText, JsonTextError, Pairs, dumps, loads_verbatim
+from nodellm_orm.domain.jsontext import JsonText, JsonTextError, Number, Pairs, dumps, loads_verbatim
 from nodellm_orm.domain.parts import (
     NOT_STORED,
     MediaPart,
     OpaquePart,
     RefusalPart,
+    SummaryPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -33,6 +34,7 @@ _KINDS: dict[str, type[Part]] = {
     "tool_result": ToolResultPart,
     "refusal": RefusalPart,
     "media": MediaPart,
+    "summary": SummaryPart,
     "opaque": OpaquePart,
 }
 _NAMES = {cls: kind for kind, cls in _KINDS.items()}
@@ -93,12 +95,21 @@ def _decode(item: object) -> Part:
     if cls is None or members.keys() - _FIELDS[cls].keys():
         return OpaquePart(payload=dumps({_UNKNOWN: item}))
     for name, f in _FIELDS[cls].items():
-        if name in members:
+        if name in members and f.type == "int":
+            members[name] = _whole(kind, name, members[name])
+        elif name in members:
             _check(kind, name, members[name], f.default)
         elif f.default is MISSING:
             msg = f"a stored {kind} part lacks its member {name!r}"
             raise CodecError(msg)
     return cls(**members)
+
+
+def _whole(kind: str, name: str, value: object) -> int:
+    if not isinstance(value, Number) or not value.text.isdecimal():
+        msg = f"member {name!r} of a stored {kind} part is not a whole number"
+        raise CodecError(msg)
+    return int(value.text)
 
 
 def _check(kind: str, name: str, value: object, default: object) -> None:

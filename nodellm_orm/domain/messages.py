@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from nodellm_orm.domain.parts import MediaPart, RefusalPart, TextPart, ThinkingPart, ToolCallPart, ToolResultPart
+from nodellm_orm.domain.parts import (
+    NOT_KEPT,
+    MediaPart,
+    RefusalPart,
+    SummaryPart,
+    TextPart,
+    ThinkingPart,
+    ToolCallPart,
+    ToolResultPart,
+)
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.parts import Part
@@ -24,6 +33,8 @@ class FinishReason(StrEnum):
     LENGTH = "length"
     TOOL_CALL = "tool_call"
     CONTENT_FILTER = "content_filter"
+    SUMMARY = "summary"
+    """The message is no answer but a summary of others (`Chat.compact`)."""
     PAUSE = "pause"
     """The provider paused a long answer; the same history sent again continues it."""
     ERROR = "error"
@@ -68,10 +79,15 @@ class Message:
     @property
     def content(self) -> str:
         """The text of the message: for people, search and replies."""
-        texts = [part.text for part in self.parts if isinstance(part, TextPart)]
+        texts = [part.text for part in self.parts if isinstance(part, TextPart | SummaryPart)]
         if not texts:
             texts = [part.content for part in self.parts if isinstance(part, ToolResultPart)]
         return "".join(texts)
+
+    @property
+    def kept(self) -> bool:
+        """Whether what was said is here; if not, only that something was said has been stored (see `Persistence`)."""
+        return NOT_KEPT not in self.parts
 
     @property
     def thinking(self) -> str:

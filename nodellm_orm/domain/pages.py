@@ -52,10 +52,11 @@ class ChatSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptedTurn:
-    """A running turn whose worker is gone: ``load_chat`` its chat and ``resume()``."""
+    """A running turn whose worker is gone: ``load_chat`` its chat and ``resume(turn=...)``."""
 
     chat_id: UUID
     owner: str | None
     turn_id: UUID
     takeovers: int
+    """How often it was taken over from a worker that died."""
     lease_until: datetime

@@ -75,6 +75,18 @@ class RefusalPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryPart:
+    """A summary that stands for the beginning of a conversation: sent in its place, as a text.
+
+    The messages themselves stay what and where they are.
+    """
+
+    text: str
+    until: int
+    """Position of the last message that it stands for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpaquePart:
     """A block this version does not understand (a server-side tool, something new); kept and replayed verbatim.
 
@@ -111,4 +123,8 @@ class MediaPart:
     """The bytes themselves, while they are in memory."""
 
 
-Part: TypeAlias = TextPart | ThinkingPart | ToolCallPart | ToolResultPart | RefusalPart | MediaPart | OpaquePart
+Part: TypeAlias = (
+    TextPart | ThinkingPart | ToolCallPart | ToolResultPart | RefusalPart | MediaPart | SummaryPart | OpaquePart
+)
+NOT_KEPT: Final = OpaquePart(payload='{"not_kept":true}')
+"""Ends a message of which it was stored that it was said, and not what."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nodellm_orm.domain.jsontext import JsonText, JsonTextError, dumps, loads
 from nodellm_orm.domain.money import exact
+from nodellm_orm.domain.windows import Window
 from nodellm_orm.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -58,7 +59,9 @@ class Settings:
     cache: bool | None = None
     max_tool_rounds: int = 8
     max_cost: Decimal | None = None
-    history_window: int | None = None
+    history_window: Window | None = None
+    compacted: bool = False
+    """There may be a summary among the messages: it is looked for however far back it is."""
 
     def with_changes(self, **changes: Any) -> Settings:
         """These settings with every given option changed; `UNSET` leaves an option as it is.
@@ -82,6 +85,8 @@ class Settings:
                 continue
             if isinstance(value, ThinkingConfig):
                 value = {"effort": value.effort, "budget": value.budget}
+            elif isinstance(value, Window):
+                value = {"turns": value.turns, "tokens": value.tokens}
             plain[f.name] = str(value) if isinstance(value, Decimal) else value
         return dumps(plain)
 
@@ -104,12 +109,19 @@ def _read(data: object) -> dict[str, Any]:
     changes = _known(Settings, data)
     if changes.get("thinking") is not None:
         changes["thinking"] = ThinkingConfig(**_known(ThinkingConfig, changes["thinking"]))
+    if changes.get("history_window") is not None:
+        changes["history_window"] = _window(changes["history_window"])
     if changes.get("max_cost") is not None:
         changes["max_cost"] = exact(changes["max_cost"])
     return changes
 
 
-def _known(kind: type[Settings | ThinkingConfig], data: object) -> dict[str, Any]:
+def _window(data: object) -> Window:
+    """A window as it was stored; by versions before this one as a number of turns."""
+    return Window(**({"turns": data} if isinstance(data, int) else _known(Window, data)))
+
+
+def _known(kind: type[Settings | ThinkingConfig | Window], data: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         msg = f"{kind.__name__} is stored as a JSON object"
         raise TypeError(msg)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, TypeAlias
 
 from nodellm_orm.domain.money import UNKNOWN_COST
 from nodellm_orm.domain.usage import Usage
+from nodellm_orm.domain.windows import EVERYTHING
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Hashable, Mapping, Sequence
     from datetime import datetime
     from decimal import Decimal
@@ -27,6 +29,10 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
     from nodellm_orm.domain.parts import ToolCallPart
     from nodellm_orm.domain.settings import Settings
+    from nodellm_orm.domain.windows import Window
+    from nodellm_orm.ports.approvals import Decision
+    from nodellm_orm.ports.branches import Cut
+    from nodellm_orm.ports.workspace import Workspace
 
 TurnStatus: TypeAlias = Literal["running", "suspended", "completed", "failed", "cancelled"]
 CallStatus: TypeAlias = Literal[
@@ -141,6 +147,14 @@ class MessageSuperseded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HistorySuperseded:
+    """All messages from a place on that are there before this point: they stay in the rows, and are not replayed."""
+
+    first: int
+    """Position of the first message."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallOpened:
     """A call of the assistant message just added."""
 
@@ -188,17 +202,27 @@ class TurnEnded:
     error_message: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnReleased:
+    """The worker lets go of a turn that goes on: it counts as interrupted at once, and whoever comes next takes it."""
+
+
+RELEASED: Final = "released"
+"""Reason of a running turn whose worker has let go of it: taking it over says nothing against it."""
+
 Entry: TypeAlias = (
     AttemptOpened
     | AttemptClosed
     | MessageAdded
     | MessageRevised
     | MessageSuperseded
+    | HistorySuperseded
     | CallOpened
     | CallStarted
     | CallFinished
     | CallAnswered
     | TurnEnded
+    | TurnReleased
 )
 
 
@@ -234,6 +258,8 @@ class Take:
     """The fence the caller's copy was loaded with: if the chat moved on since, `Outdated` is raised."""
     version: int
     """The head's version the caller's copy has; likewise."""
+    position: int | None = None
+    """The chat's next free position in the caller's copy; likewise, where the turn begins without a message."""
     labels: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
     """The chat's metadata, which the ledger rows of the turn carry a copy of."""
     head: ChatHead | None = None
@@ -253,6 +279,23 @@ class Repeated(Exception):  # noqa: N818 — a signal between journal and runtim
         self.turn = turn
 
 
+class Exhausted(Exception):  # noqa: N818 — a signal between journal and runtime, never seen by users
+    """The turn was taken over too often, its worker having died each time: it has failed instead, and the chat is free.
+
+    Args:
+        takeovers: how often it was.
+    """
+
+    def __init__(self, takeovers: int) -> None:
+        """Keep the count."""
+        super().__init__(f"taken over {takeovers} times")
+        self.takeovers = takeovers
+
+
+EXHAUSTED: Final = "TakeoverLimit"
+"""Error type of a turn that has failed so."""
+
+
 class Outdated(Exception):  # noqa: N818 — a signal between journal and runtime, never seen by users
     """The chat moved on since it was loaded; load it again before the next turn."""
 
@@ -270,6 +313,13 @@ class CallState:
     error: str | None = None
     attempts: int = 0
     answered: bool = False
+    decided_by: str | None = None
+    """Who approved or denied it."""
+    decided_at: datetime | None = None
+    approved_sha256: str | None = None
+    """What the approval is bound to, see `approval_digest`; ``None``: it is not approved."""
+    altered: bool = False
+    """Its row and the message that asks for it do not say the same: one of them was changed by hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,6 +358,8 @@ class TurnState:
     """Running, but its lease has ended: interrupted."""
     idempotency_key: str | None = None
     request_hash: str | None = None
+    spoken: Mapping[UUID, Message] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    """The model's messages in the turn, superseded ones too; only where the turn was read without its chat."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,11 +368,19 @@ class Snapshot:
 
     head: ChatHead
     messages: tuple[Message, ...]
-    """In position order; superseded ones are left out."""
+    """In position order; superseded ones are left out, and so are those before ``since``, but for the last summary."""
     message_ids: tuple[UUID, ...]
     fence: int
     next_position: int
     last_turn: TurnState | None = None
+    since: int = 0
+    """Position from which on every message is there; 0: all are."""
+    window: Window = EVERYTHING
+    """What was asked for: what is sent under it, or under a narrower one, is there."""
+    step: int = 0
+    """Grows with every durable point under one fence."""
+    retired_call_ids: frozenset[str] = frozenset()
+    """Ids of calls whose messages are superseded: no call of the chat may have them again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -404,8 +464,14 @@ class Journal(Protocol):
         """
         ...
 
-    async def load(self, chat_id: UUID, owner: Owner) -> Snapshot:
+    async def load(self, chat_id: UUID, owner: Owner, *, window: Window | None = EVERYTHING) -> Snapshot:
         """Read a chat in a constant number of queries.
+
+        Args:
+            chat_id: the chat.
+            owner: whose it is.
+            window: how much of it: whole turns, those of its last turn in any case, and the last summary; ``None``:
+                as much as its own settings say.
 
         Raises:
             ChatNotFoundError: no such chat for this owner.
@@ -453,12 +519,30 @@ class Journal(Protocol):
         """
         ...
 
+    def workspace(self, floor: asyncio.Lock) -> Workspace:
+        """Room for the tool of one call to write in the transaction that records its result; nothing is connected yet.
+
+        Args:
+            floor: of the call's round; the workspace has it from its first statement to its end.
+        """
+        ...
+
     async def take_over(
-        self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float, again: bool = False
+        self,
+        chat_id: UUID,
+        owner: str | None,
+        turn_id: UUID,
+        *,
+        worker: str,
+        lease: float,
+        limit: int | None = None,
+        interrupted: bool = False,
+        again: bool = False,
     ) -> Hold:
         """Take a running turn whose lease has ended, or a suspended, failed or cancelled last turn, to carry it on.
 
-        Open attempts become ``unknown``; running calls become ``unknown``.
+        Open attempts become ``unknown``; running calls become ``unknown``. Only a running turn whose worker has not let
+        go of it counts one take-over more.
 
         Args:
             chat_id: the chat.
@@ -466,11 +550,15 @@ class Journal(Protocol):
             turn_id: its last turn.
             worker: who takes it.
             lease: seconds.
+            limit: take-overs that are counted at most; the turn fails at the next one. ``None``: any number.
+            interrupted: take it only while it is running.
             again: an earlier try of this very take-over may have been committed: then its hold is given.
 
         Raises:
             ChatBusyError: its lease has not ended, or another turn runs.
-            ChatNotFoundError: no such chat or turn for this owner.
+            ChatNotFoundError: no such chat for this owner.
+            Exhausted: the limit was reached; the turn has failed with that.
+            Outdated: it is not, or no longer, the last unfinished turn, or does not run; load the chat again.
         """
         ...
 
@@ -484,6 +572,49 @@ class Journal(Protocol):
 
         Raises:
             ChatNotFoundError: no such chat for this owner.
+        """
+        ...
+
+    async def decide(self, chat_id: UUID, owner: Owner, decision: Decision) -> CallState:
+        """Approve or deny a call that waits, while no turn runs; the same decision again changes nothing.
+
+        Args:
+            chat_id: the chat.
+            owner: whose it is.
+            decision: on one of its calls.
+
+        Returns:
+            The call as it is then: an approved one is ``pending``, and bound to its name and arguments.
+
+        Raises:
+            ChatNotFoundError: no such chat for this owner, or no such call in it.
+            ChatError: the other decision was made, or the call does not wait for one.
+            ChatBusyError: a turn is running, and the call is still undecided.
+        """
+        ...
+
+    async def account(self, hold: Hold, closed: Sequence[AttemptClosed]) -> None:
+        """Close the ledger rows of attempts whose chat was deleted: their answer is not stored, and was paid for.
+
+        Nothing is done while the chat is there (then it is somebody else's, and so are its rows), and nothing but
+        attempts of unknown outcome is changed.
+
+        Args:
+            hold: as it was when the attempts were made.
+            closed: what came of them.
+        """
+        ...
+
+    async def delete(self, chat_id: UUID, owner: Owner) -> bool:
+        """Delete a chat with all its content, whoever holds it; its worker cannot write any more.
+
+        The ledger stays; open attempts become ``unknown``. What an earlier deletion has begun is finished.
+
+        Returns:
+            Whether there was such a chat of this owner.
+
+        Raises:
+            ChatError: rows of the host refer to the chat.
         """
         ...
 
@@ -552,6 +683,28 @@ class Journal(Protocol):
 
         Raises:
             ChatNotFoundError: no such chat or turn for this owner.
+        """
+        ...
+
+    async def turn_by_key(self, chat_id: UUID, owner: Owner, key: str) -> TurnState | None:
+        """The turn of a chat that was begun with an idempotency key, if there is one."""
+        ...
+
+    async def fork(self, head: ChatHead, cut: Cut, closing: Sequence[Entry] = ()) -> Snapshot:
+        """Store a new chat that begins with a copy of another one's messages, superseded ones included.
+
+        Ids and positions stay what they are; files' contents are shared; turns and ledger rows are not copied. A branch
+        of that id and parent that is already there is returned as it is.
+
+        Args:
+            head: the branch, of the parent's owner; its ``parent_chat_id`` names the parent.
+            cut: where the parent is cut, and the state it is believed to be in.
+            closing: results for calls that the parent has left open; they are written to the branch only.
+
+        Raises:
+            ChatNotFoundError: the parent is not there, or the id is taken by a chat of another owner.
+            ConfigurationError: the id is taken by another chat of this owner.
+            Outdated: the parent moved on since the caller loaded it.
         """
         ...
 

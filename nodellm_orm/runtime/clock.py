@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -25,5 +27,10 @@ class SystemClock:
 
 
 def new_id() -> UUID:
-    """A new UUIDv7 (RFC 9562): unique, and ordered by the time it was made."""
+    """A new UUIDv7 (RFC 9562): unique, also among processes that were forked, and ordered by the time it was made."""
     return uuid7()
+
+
+def worker_name() -> str:
+    """A name for this process that no other has, also on other machines, and that tells people where it runs."""
+    return f"{socket.gethostname()[:80]}:{os.getpid()}:{new_id().hex[-12:]}"

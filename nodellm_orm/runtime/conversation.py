@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import ToolCallPart, ToolResultPart
-from nodellm_orm.errors import ChatBusyError
+from nodellm_orm.domain.windows import EVERYTHING
+from nodellm_orm.errors import ChatBusyError, ChatError
 from nodellm_orm.ports.journal import (
     OPEN_CALLS,
     CallAnswered,
     CallFinished,
+    HistorySuperseded,
     MessageAdded,
     MessageRevised,
     MessageSuperseded,
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from nodellm_orm.domain.messages import Origin
+    from nodellm_orm.domain.windows import Window
     from nodellm_orm.ports.ambient import IdSource
     from nodellm_orm.ports.journal import CallState, CallStatus, ChatHead, Entry, Snapshot, TurnState
     from nodellm_orm.ports.wire import RenderCache
@@ -49,6 +52,10 @@ class Conversation:
     fence: int
     next_position: int
     last_turn: TurnState | None
+    since: int = 0
+    """Position from which on every message is here; 0: all are."""
+    window: Window = EVERYTHING
+    """What it was loaded under."""
     stale: bool = False
     """Something happened that this copy may not reflect: load it again before the next turn."""
     changes: list[HeadChange] = field(default_factory=list)
@@ -63,9 +70,14 @@ class Conversation:
     @classmethod
     def of(cls, snapshot: Snapshot) -> Conversation:
         """A conversation as loaded."""
-        conversation = cls(head=snapshot.head, messages=[], message_ids=[], fence=0, next_position=0, last_turn=None)
+        conversation = cls.of_head(snapshot.head)
         conversation.refresh(snapshot)
         return conversation
+
+    @classmethod
+    def of_head(cls, head: ChatHead) -> Conversation:
+        """A conversation in which nothing has been said yet, nor stored."""
+        return cls(head=head, messages=[], message_ids=[], fence=0, next_position=0, last_turn=None)
 
     def refresh(self, snapshot: Snapshot) -> None:
         """Take over what is stored; messages this copy already has stay the same objects, with their cached bytes."""
@@ -73,14 +85,37 @@ class Conversation:
         self.head = snapshot.head
         self.message_ids = list(snapshot.message_ids)
         self.messages = [
-            known[key] if known.get(key) == message else message
+            known[key] if key in known and (known[key] == message or not message.kept) else message
             for key, message in zip(snapshot.message_ids, snapshot.messages, strict=True)
         ]
         self.fence = snapshot.fence
         self.next_position = snapshot.next_position
         self.last_turn = snapshot.last_turn
-        self.call_ids = {call.call_id for message in self.messages for call in message.tool_calls}
+        self.since, self.window = snapshot.since, snapshot.window
+        live = {call.call_id for message in self.messages for call in message.tool_calls}
+        self.call_ids = live | snapshot.retired_call_ids
         self.stale = False
+
+    def refuse_unkept(self) -> None:
+        """Refuse to go on with a conversation of which only the frame was stored.
+
+        Raises:
+            ChatError: what was said is neither in the rows nor in this process.
+        """
+        if not all(message.kept for message in self.messages):
+            msg = (
+                f"what was said in chat {self.head.id} was not stored (persist=Persistence(content=False)), so it "
+                "cannot be carried on from its rows; go on with the Chat object that asked, or begin a new chat"
+            )
+            raise ChatError(msg)
+
+    def covers(self, window: Window) -> bool:
+        """Whether all messages are here that are sent under a window.
+
+        Args:
+            window: how much is sent.
+        """
+        return self.since == 0 or window.within(self.window)
 
     @property
     def wanted(self) -> ChatHead:
@@ -118,6 +153,9 @@ class Conversation:
                 case MessageSuperseded():
                     place = self.message_ids.index(entry.id)
                     del self.messages[place], self.message_ids[place]
+                case HistorySuperseded():
+                    kept = sum((message.position or 0) < entry.first for message in self.messages)
+                    del self.messages[kept:], self.message_ids[kept:]
                 case _:
                     pass
 

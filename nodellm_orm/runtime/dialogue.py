@@ -5,10 +5,11 @@ What is known here (the round, the open attempt, the growing message) is a fold 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta
 from nodellm_orm.domain.media import named_by_digest
@@ -16,6 +17,7 @@ from nodellm_orm.domain.messages import FinishReason, Message
 from nodellm_orm.domain.parts import TextPart, ThinkingPart, ToolCallPart
 from nodellm_orm.domain.replies import Chunk, ToolResult
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
+from nodellm_orm.domain.windows import sent
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.journal import (
     CallFinished,
@@ -25,20 +27,24 @@ from nodellm_orm.ports.journal import (
     MessageRevised,
     MessageSuperseded,
     TurnEnded,
+    TurnReleased,
 )
 from nodellm_orm.ports.wire import ModelRequest
+from nodellm_orm.ports.workspace import Withdrawn
 from nodellm_orm.runtime import hooks as hooking
 from nodellm_orm.runtime.exchange import Attempts, Leg
 from nodellm_orm.runtime.fallback import carried_on, detours, name_of
 from nodellm_orm.runtime.identity import call_id_for
-from nodellm_orm.runtime.outcomes import Conclusion
-from nodellm_orm.runtime.rounds import RoundCall, opened_calls, planned, restored_calls, result_entries
+from nodellm_orm.runtime.outcomes import Conclusion, withdrawn
+from nodellm_orm.runtime.rounds import RoundCall, discarded, opened_calls, planned, restored_calls, result_entries
+from nodellm_orm.runtime.scribe import durably
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from uuid import UUID
 
     from nodellm_orm.domain.events import Event, PartKey
+    from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.profile import ModelProfile
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.settings import Settings
     from nodellm_orm.errors import ProviderError
     from nodellm_orm.ports.journal import Entry, TurnState
+    from nodellm_orm.ports.workspace import Workspace
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.exchange import Answer, Engine
     from nodellm_orm.runtime.outcomes import ToolOutcome
@@ -56,11 +63,17 @@ if TYPE_CHECKING:
 
     Emit = Callable[[Chunk], bool]
 
+T = TypeVar("T")
+
 log = logging.getLogger("nodellm_orm")
 
 SUSPENDED = frozenset({FinishReason.APPROVAL, FinishReason.TOOL_LIMIT, FinishReason.COST_LIMIT})
 """Finish reasons of turns that can be carried on."""
 _NOT_EXECUTED = frozenset({FinishReason.CONTENT_FILTER, FinishReason.ERROR, FinishReason.LENGTH})
+
+
+class Released(Exception):  # noqa: N818 — a signal to the turn, never seen by users
+    """The worker has let go of the turn between two steps."""
 
 
 def ending(finish: FinishReason) -> TurnEnded:
@@ -134,6 +147,8 @@ class Dialogue:
         self._growing: tuple[UUID, int] | None = None
         """Id and position of the message that holds the answer while it grows."""
         self._grown_at: float | None = None
+        self.leaving = False
+        """No further step is to begin: the turn is let go of after the one it is at."""
         self.halted: ToolOutcome | None = None
         """The outcome that ended the turn without asking the model again."""
 
@@ -157,8 +172,13 @@ class Dialogue:
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def request(self, messages: Sequence[Message]) -> ModelRequest:
-        """The next call of the model."""
-        return model_request(self.plan, messages, self._tool_choice())
+        """The next call of the model, with as much of the conversation as its window shows."""
+        return model_request(self.plan, sent(messages, self.plan.settings.history_window), self._tool_choice())
+
+    @property
+    def noted(self) -> Mapping[str, JsonValue]:
+        """What the turn's row says of it beyond what it is asked with."""
+        return {}
 
     def _tool_choice(self) -> str | None:
         """A forced choice holds until that tool has run in this turn, then the model is free again.
@@ -279,9 +299,9 @@ class Dialogue:
         entries: list[Entry] = [replace(answer.closed, message_id=added.id if added else None)]
         if added is not None:
             entries.append(added)
-        held_back = self._rounds >= self.plan.settings.max_tool_rounds
+        held_back, leaving = self._rounds >= self.plan.settings.max_tool_rounds, self.leaving
         calls = (
-            opened_calls(completion, added.id, self.plan.toolbox, self._engine.new_id, held_back=held_back)
+            opened_calls(completion, added.id, self.plan.toolbox, self._engine.new_id, held_back=held_back or leaving)
             if executable and added is not None
             else []
         )
@@ -289,6 +309,8 @@ class Dialogue:
         finish = self._finish_after(completion, answer, calls, held_back=held_back)
         if finish is not None:
             entries.append(ending(finish))
+        elif leaving:
+            entries.append(TurnReleased())
         elif not calls:
             # The provider paused: the same history, its own words included, is sent again.
             self._rounds += 1
@@ -299,15 +321,21 @@ class Dialogue:
             await hooking.call(self.plan.hooks.on_end_message, added.message)
         for call in self._round:
             self._emit(Chunk(tool_call=self._transcript.call(call.opened.id)))
+        if leaving and finish is None:
+            raise Released
         return finish
 
     def _identified(self, completion: Completion) -> Completion:
-        """Give every call an id that is unique in the chat, the provider's own where that is possible."""
+        """Give every call an id that is unique in the chat, the provider's own where that is possible.
+
+        Where only a part of the chat was loaded, nobody knows which ids the rest has: all are new ones.
+        """
         taken = set(self._chat.call_ids)
+        known = self._chat.since == 0
         parts: list[Part] = []
         for part in completion.parts:
             if isinstance(part, ToolCallPart):
-                call_id = call_id_for(part, taken, self._engine.new_id)
+                call_id = call_id_for(part if known else replace(part, wire_id=None), taken, self._engine.new_id)
                 taken.add(call_id)
                 parts.append(replace(part, call_id=call_id))
             else:
@@ -368,7 +396,20 @@ class Dialogue:
         self._rounds += 1
         waiting = any(call.waiting for call in self._round)
         runnable = [call for call in self._round if call.outcome is None and not call.waiting]
-        left = len(runnable)
+        try:
+            await self._run_calls(runnable, waiting=waiting)
+            return await (self._suspend_round() if waiting else self._close_round())
+        except GeneratorExit:
+            raise  # the loop is gone: nothing can be awaited any more
+        except BaseException:
+            await self._clear(runnable)
+            raise
+
+    async def _run_calls(self, runnable: Sequence[RoundCall], *, waiting: bool) -> None:
+        """Run calls, and record each as it ends; the last one waits to be recorded with the round."""
+        left, floor = len(runnable), asyncio.Lock()
+        for call in runnable:
+            call.workspace = self._scribe.workspace(floor)
 
         async def started(plan: PlannedCall) -> None:
             call = runnable[plan.index]
@@ -385,25 +426,72 @@ class Dialogue:
             if outcome.status == "halted":
                 self.halted = outcome
             if left or waiting:
-                await self._scribe.write(call.finished())
+                await self._record(call)
                 await self._tell_result(call)
 
-        await self.plan.toolbox.run_round(planned(runnable, self._chat.head), started=started, finished=finished)
-        if waiting:
-            await self._scribe.write(ending(FinishReason.APPROVAL))
-            return FinishReason.APPROVAL
-        return await self._close_round()
+        calls = planned(runnable, self._chat.head, hooked=bool(self.plan.hooks.on_tool_call_start))
+        await self.plan.toolbox.run_round(calls, started=started, finished=finished, floor=floor)
+
+    async def _record(self, call: RoundCall) -> None:
+        await self._with_writes_of(call, lambda within: self._scribe.write(call.finished(), within=within))
+
+    async def _with_writes_of(self, call: RoundCall | None, write: Callable[[Workspace | None], Awaitable[T]]) -> T:
+        """Write a point that has a call's outcome, in the transaction in which its tool has written, if there is one.
+
+        Once that has failed, the only outcome that may be recorded is that nothing was written: should the transaction
+        have been committed after all, its step has been taken, and no other point can take it.
+        """
+        if call is None or not call.workspace.used:
+            return await write(None)
+        try:
+            return await write(call.workspace)
+        except BaseException as error:
+            if call.recorded:
+                raise  # cancelled behind the commit
+            self.halted = None if self.halted is call.outcome else self.halted
+            call.outcome = withdrawn(call.opened.call.name, error.__cause__ if isinstance(error, Withdrawn) else error)
+            if not isinstance(error, Withdrawn):
+                raise
+            log.warning("what %s wrote was rolled back: %s", call.opened.call.name, type(error.__cause__).__name__)
+        return await write(None)
+
+    async def _clear(self, calls: Sequence[RoundCall]) -> None:
+        """The round was broken off: record the call that waited to be recorded with it, and undo what others wrote."""
+        try:
+            for call in calls:
+                if call.outcome is not None and not call.recorded and call.workspace.used:
+                    await self._record(call)
+        except Exception as error:  # noqa: BLE001 — the error that stops the round goes on, not this one
+            log.warning("the result of a call could not be recorded: %s", error)
+        finally:
+            await durably(lambda _: discarded(calls))
+
+    async def _suspend_round(self) -> FinishReason:
+        refused = [call for call in self._round if call.refused]
+        await self._scribe.write(*(call.finished() for call in refused), ending(FinishReason.APPROVAL))
+        for call in refused:
+            await self._tell_result(call)
+        return FinishReason.APPROVAL
 
     async def _close_round(self) -> FinishReason | None:
         untold = [call for call in self._round if not call.recorded]
-        finish = self._finish_after_round()
-        last = ending(finish) if finish else self.attempts.open(self.plan.model)
-        results = result_entries(self._round, self._chat.next_position, self._engine.new_id)
-        await self._scribe.write(*results, last)
+        last = next((call for call in untold if call.workspace.used), None)
+        finish, leaving = await self._with_writes_of(last, self._write_round)
         for call in untold:
             await self._tell_result(call)
         self._round = []
+        if leaving and finish is None:
+            raise Released
         return finish
+
+    async def _write_round(self, within: Workspace | None) -> tuple[FinishReason | None, bool]:
+        """Write what has come of the round, and what follows: how the turn ends, and whether it is let go of."""
+        finish, leaving = self._finish_after_round(), self.leaving
+        following: Entry = TurnReleased() if leaving else self.attempts.open(self.plan.model)
+        last = ending(finish) if finish else following
+        results = result_entries(self._round, self._chat.next_position, self._engine.new_id)
+        await self._scribe.write(*results, last, within=within)
+        return finish, leaving
 
     def _finish_after_round(self) -> FinishReason | None:
         if any(call.result.status == "halted" for call in self._round):
@@ -432,6 +520,10 @@ class Dialogue:
         self.plan = carried_on(self.plan, next(whole, None))
         self._rounds = len({call.message_id for call in state.calls if call.answered})
         self._round = restored_calls(state.calls, self.plan.toolbox, self.plan.unknown)
+        for call in self._round:
+            if call.refused:
+                told = (call.opened.call.call_id, call.opened.call.name, call.result.error)
+                log.warning("call %s of %r is not run: %s", *told)  # the name is what the rows have, whoever wrote them
         finish: FinishReason | None = None
         if self._round:
             finish = await self._run_round()

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from nodellm_orm.runtime.nesting import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from nodellm_orm.domain.replies import Chunk, Reply
+    from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.runtime.loop import Turn
+
+_LOOK = 0.02
+"""Seconds between two looks at a turn in another event loop."""
 
 
 class Mailbox:
@@ -80,10 +87,16 @@ class Drive:
         self.mailbox = mailbox
         self._ended = ended
         self.loop = asyncio.get_running_loop()
-        self._task = self.loop.create_task(work, name=f"turn {turn.id}")
+        try:
+            context = inside(turn)
+        except BaseException:
+            work.close()
+            raise
+        self._task = self.loop.create_task(work, name=f"turn {turn.id}", context=context)
         self._task.add_done_callback(self._over)
 
     def _over(self, task: asyncio.Task[Reply[Any]]) -> None:
+        self.turn.over = True
         self.mailbox.close()
         if not task.cancelled():
             task.exception()  # looked at, so that a turn nobody waits for is not reported as forgotten
@@ -91,8 +104,18 @@ class Drive:
 
     @property
     def over(self) -> bool:
-        """Whether the turn has ended."""
-        return self._task.done()
+        """Whether the turn has ended, or its event loop has, without it."""
+        return self._task.done() or self.loop.is_closed()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether the event loop was closed under the turn: it is interrupted, and its lease will end."""
+        return self.loop.is_closed() and not self._task.done()
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it runs in another event loop than the one that asks."""
+        return self.loop is not asyncio.get_running_loop()
 
     async def reply(self) -> Reply[Any]:
         """Wait for the turn's reply; being cancelled here does not stop the turn."""
@@ -112,13 +135,28 @@ class Drive:
             await asyncio.wait({self._task}, timeout=seconds)
         return self._task.done()
 
+    async def stopped(self, clock: Clock) -> None:
+        """Stop the turn and wait until it has ended, in whatever event loop it runs.
+
+        Args:
+            clock: paces the looks at another loop.
+        """
+        if not self.elsewhere:
+            self.stop()
+            await self.settled()
+            return
+        with suppress(RuntimeError):  # that loop was closed a moment ago
+            self.loop.call_soon_threadsafe(self.stop)
+        while not self.over:
+            await clock.sleep(_LOOK)
+
     def leave(self, *, cancel: bool) -> None:
         """The consumer has left.
 
         Args:
             cancel: whether the turn ends with that.
         """
-        if self._task.done():
+        if self.over:
             return
         self.mailbox.drop()
         if cancel and not self.turn.stopping:
@@ -126,9 +164,16 @@ class Drive:
 
     def stop(self) -> None:
         """End the turn: what had arrived is stored, and its reply says ``cancelled``."""
-        if not self._task.done():
+        if not self.over:
             self.turn.stopping = True
             # Not before its first step: a task that is cancelled sooner never runs, and nothing of it would be told.
+            self.loop.call_soon(self._task.cancel)
+
+    def release(self) -> None:
+        """Break off the step that the turn is at, store what had arrived, and let go of it."""
+        if not self.over:
+            self.turn.wind_down()
+            self.turn.releasing = True
             self.loop.call_soon(self._task.cancel)
 
     def lose(self) -> None:

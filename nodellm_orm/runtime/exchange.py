@@ -70,6 +70,7 @@ class Attempts:
         write: Callable[..., Awaitable[None]],
         *,
         timeout: Timeout,
+        operation: str = "chat",
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -77,7 +78,9 @@ class Attempts:
             engine: clock, ids, prices and policies.
             write: writes one durable point of entries.
             timeout: limits of each attempt.
+            operation: what the ledger calls it.
         """
+        self._operation = operation
         self._engine = engine
         self._write = write
         self._timeout = timeout
@@ -98,6 +101,7 @@ class Attempts:
             provider=model.origin.provider,
             requested_model=model.origin.model,
             attempt=attempt,
+            operation=self._operation,
         )
 
     async def run(
@@ -228,6 +232,14 @@ class Attempts:
                 http_status=closed.http_status or error.status,
                 request_id=closed.request_id or error.request_id,
             )
+        return closed
+
+    @property
+    def known(self) -> AttemptClosed | None:
+        """The entry that closes the attempt still open, if it is known what came of it, or a part of what it used."""
+        closed = self.closing("cancelled")
+        if closed is None or (closed.status == "cancelled" and closed.usage == Usage()):
+            return None
         return closed
 
     def committed(self, entries: Iterable[Entry]) -> None:

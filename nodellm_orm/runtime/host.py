@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.runtime.attachments import Files
+from nodellm_orm.runtime.clock import worker_name
 from nodellm_orm.runtime.drive import Drive, Mailbox
 from nodellm_orm.runtime.heartbeat import Heartbeat
 
@@ -40,7 +42,7 @@ class Host:
     Args:
         engine: clock, ids, prices and policies.
         models: finds the models.
-        worker: names this process in the rows it holds.
+        worker: names this process in the rows it holds; by default a name of its own is made.
         files: reads what is attached; by default neither paths nor URLs.
         alternatives: the models that may be asked when another cannot answer; by default none.
     """
@@ -49,19 +51,33 @@ class Host:
         self,
         engine: Engine,
         models: ModelSource,
-        worker: str,
+        worker: str | None = None,
         files: Files | None = None,
         alternatives: Callable[[], tuple[Alternative, ...]] = tuple,
     ) -> None:
         """Start with nothing under way."""
         self.engine = engine
         self.models = models
-        self.worker = worker
+        self._worker = worker or worker_name()
         self.files = files or Files(AttachmentPolicy())
         self.alternatives = alternatives
         self._heartbeats: dict[asyncio.AbstractEventLoop, Heartbeat] = {}
         self._live: set[Drive] = set()
         self._closed = False
+        self._pid = os.getpid()
+
+    @property
+    def worker(self) -> str:
+        """Names this process in the rows it holds."""
+        self._notice_fork()
+        return self._worker
+
+    def _notice_fork(self) -> None:
+        """In a process that was forked from the one that made the client, nothing of that one's turns is ours."""
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._worker = worker_name()
+            self._live, self._heartbeats = set(), {}
 
     def drive(
         self,
@@ -82,6 +98,7 @@ class Host:
         Raises:
             ConfigurationError: the client is closed.
         """
+        self._notice_fork()
         if self._closed:
             msg = "the client is closed; make a new one with create_llm(), and keep it open while chats use it"
             raise ConfigurationError(msg)
@@ -89,6 +106,8 @@ class Host:
         mailbox.heard = heard
         turn = turn_of(mailbox)
         loop = asyncio.get_running_loop()
+        if loop not in self._heartbeats:
+            self._forget_closed_loops()
         heartbeat = self._heartbeats.setdefault(loop, Heartbeat(self.engine.clock))
 
         def ended(drive: Drive) -> None:
@@ -102,20 +121,33 @@ class Host:
         heartbeat.watch(drive, journal)
         return drive
 
+    def _forget_closed_loops(self) -> None:
+        """Turns whose event loop was closed under them never end; their leases do."""
+        self._live = {drive for drive in self._live if not drive.loop.is_closed()}
+        self._heartbeats = {loop: kept for loop, kept in self._heartbeats.items() if not loop.is_closed()}
+
     async def close(self, grace: float) -> None:
-        """Let the turns under way end; those that take longer are stopped, and their text so far is stored.
+        """Let the turns under way end, or come to the end of a step, and then let go of them.
+
+        No new turn begins from now on. In the first half of the grace turns go on as ever, so that most of them end; in
+        the second one each finishes the step it is at, an answer or a round of tools, and begins no other. What still
+        runs then is broken off, its text so far stored. All turns that have not ended are interrupted, and free to be
+        carried on by another worker at once.
 
         Args:
-            grace: seconds they are given.
+            grace: seconds.
         """
         self._closed = True
+        await self._wait(grace / 2)
+        for drive in list(self._live):
+            drive.turn.wind_down()
+        await self._wait(grace / 2)
         loop = asyncio.get_running_loop()
-        await self._wait(grace)
         for drive in list(self._live):
             if drive.loop is loop:
-                drive.stop()
+                drive.release()
             elif not drive.loop.is_closed():
-                drive.loop.call_soon_threadsafe(drive.stop)  # it ends there, in its own time
+                drive.loop.call_soon_threadsafe(drive.release)  # it ends there, in its own time
         await self._wait(None)
 
     async def _wait(self, limit: float | None) -> None:

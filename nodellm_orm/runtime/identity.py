@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from nodellm_orm.domain.jsontext import dumps, encode, loads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from nodellm_orm.domain.jsontext import JsonText
+    from nodellm_orm.domain.jsontext import JsonText, JsonValue
     from nodellm_orm.domain.messages import Origin
     from nodellm_orm.domain.parts import ToolCallPart
     from nodellm_orm.ports.ambient import IdSource
@@ -44,8 +45,14 @@ def texts_of(request: ModelRequest) -> tuple[str, ...]:
     return (*request.instructions, *(tool.parameters for tool in request.tools))
 
 
-def settings_digest(origin: Origin, request: ModelRequest) -> JsonText:
-    """What a turn was asked with, as stored on its row: replays compare it."""
+def settings_digest(origin: Origin, request: ModelRequest, noted: Mapping[str, JsonValue] | None = None) -> JsonText:
+    """What a turn was asked with, as stored on its row: replays compare it.
+
+    Args:
+        origin: the model that is asked.
+        request: what it is asked.
+        noted: what is to be known of the turn beyond that.
+    """
     return dumps(
         {
             "provider": origin.provider,
@@ -54,5 +61,6 @@ def settings_digest(origin: Origin, request: ModelRequest) -> JsonText:
             "options": loads(request.settings.to_json()),
             "instructions": [digest(text) for text in request.instructions],
             "tools": {tool.name: digest(tool.parameters) for tool in request.tools},
+            **(noted or {}),
         }
     )

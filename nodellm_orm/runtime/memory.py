@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING, Final
 from nodellm_orm.domain.money import add
 from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
 from nodellm_orm.domain.usage import Usage
+from nodellm_orm.domain.windows import EVERYTHING, first_loaded, last_summary
 from nodellm_orm.errors import ChatBusyError, ChatNotFoundError, ConfigurationError, StaleChatError
+from nodellm_orm.ports.approvals import no_such_call, to_decide
+from nodellm_orm.ports.branches import branch_of
 from nodellm_orm.ports.journal import (
     ANY_OWNER,
+    EXHAUSTED,
     OPEN_CALLS,
+    RELEASED,
     CallFinished,
     ChatTotals,
+    Exhausted,
     Hold,
     MessageAdded,
     Outdated,
@@ -22,18 +28,28 @@ from nodellm_orm.ports.journal import (
     Snapshot,
     TurnState,
 )
+from nodellm_orm.ports.workspace import OWN_SESSION, NoWorkspace
 from nodellm_orm.runtime.remembered import RememberedChat, RememberedTurn, moment
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Hashable, Mapping, Sequence
     from uuid import UUID
 
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.domain.messages import Message
+    from nodellm_orm.domain.windows import Window
     from nodellm_orm.ports.ambient import Clock
-    from nodellm_orm.ports.journal import ChatHead, Entry, Owner, Take, TurnOpened
+    from nodellm_orm.ports.approvals import Decision
+    from nodellm_orm.ports.branches import Cut
+    from nodellm_orm.ports.journal import AttemptClosed, CallState, ChatHead, Entry, Owner, Take, TurnOpened
+    from nodellm_orm.ports.workspace import Workspace
 
 _MISSING: Final = object()
+_NO_DATABASE: Final = (
+    "context.session is not available in a chat in memory, which has no database; keep the chat in one with "
+    f"create_chat(engine, llm), or {OWN_SESSION}"
+)
 
 
 class MemoryJournal:
@@ -91,9 +107,9 @@ class MemoryJournal:
             self._chats[head.id] = RememberedChat(dated, _placed(messages, 0))
         return self._snapshot(self._find(head.id, head.owner))
 
-    async def load(self, chat_id: UUID, owner: Owner) -> Snapshot:
+    async def load(self, chat_id: UUID, owner: Owner, *, window: Window | None = EVERYTHING) -> Snapshot:
         """See `Journal.load`."""
-        return self._snapshot(self._find(chat_id, owner))
+        return self._snapshot(self._find(chat_id, owner), window)
 
     def _find(self, chat_id: UUID, owner: Owner) -> RememberedChat:
         chat = self._chats.get(chat_id)
@@ -102,15 +118,27 @@ class MemoryJournal:
             raise ChatNotFoundError(msg)
         return chat
 
-    def _snapshot(self, chat: RememberedChat) -> Snapshot:
-        last = chat.last
+    def _snapshot(self, chat: RememberedChat, window: Window | None = EVERYTHING) -> Snapshot:
+        last, replayed = chat.last, chat.replayed
+        window = window or chat.head.settings.history_window or EVERYTHING
+        messages = [message for _, message in replayed]
+        first = first_loaded(messages, window, last.state.first_position if last else None)
+        summary = last_summary(messages)
+        known = [
+            *(replayed[summary : summary + 1] if summary is not None and summary < first else ()),
+            *replayed[first:],
+        ]
         return Snapshot(
             head=chat.head,
-            messages=tuple(message for _, message in chat.replayed),
-            message_ids=tuple(key for key, _ in chat.replayed),
+            messages=tuple(message for _, message in known),
+            message_ids=tuple(key for key, _ in known),
+            since=messages[first].position or 0 if first else 0,
+            window=window,
             fence=chat.fence,
             next_position=len(chat.messages),
             last_turn=last.view(chat.lease_until, self._clock.monotonic()) if last else None,
+            step=chat.step,
+            retired_call_ids=chat.retired_call_ids,
         )
 
     def _busy(self, chat: RememberedChat) -> ChatBusyError:
@@ -144,6 +172,7 @@ class MemoryJournal:
         if chat.active is not None and not self._expired(chat):
             raise self._busy(chat)
         first = _first_position([*closing, *entries])
+        first = take.position if first is None else first
         if (chat.fence, chat.head.version) != (take.fence, take.version) or first not in {None, len(chat.messages)}:
             raise Outdated
         last = chat.last
@@ -154,7 +183,9 @@ class MemoryJournal:
         if last is not None:
             if last.state.status == "running":
                 last.interrupt()
-                last.state = replace(last.state, status="failed", error_type="Interrupted", error_message=_STOPPED)
+                last.state = replace(
+                    last.state, status="failed", reason=None, error_type="Interrupted", error_message=_STOPPED
+                )
             chat.apply(last, closing)
         fresh = RememberedTurn(
             TurnState(
@@ -173,9 +204,19 @@ class MemoryJournal:
         return hold
 
     def _refuse_repeated(self, chat: RememberedChat, key: str | None) -> None:
-        for turn in chat.turns.values():
-            if key is not None and turn.state.idempotency_key == key:
-                raise Repeated(turn.view(chat.lease_until, self._clock.monotonic()))
+        before = None if key is None else self._with_key(chat, key)
+        if before is not None:
+            raise Repeated(before)
+
+    def _with_key(self, chat: RememberedChat, key: str) -> TurnState | None:
+        turns = (turn for turn in chat.turns.values() if turn.state.idempotency_key == key)
+        return next((self._alone(chat, turn) for turn in turns), None)
+
+    def _alone(self, chat: RememberedChat, turn: RememberedTurn) -> TurnState:
+        """A turn that is read without its chat."""
+        view = turn.view(chat.lease_until, self._clock.monotonic())
+        made = {attempt.message_id for attempt in view.attempts}
+        return replace(view, spoken={key: message for key, message in chat.messages if key in made})
 
     def _hold(
         self, chat: RememberedChat, turn_id: UUID, worker: str, lease: float, labels: Mapping[str, JsonValue]
@@ -199,6 +240,9 @@ class MemoryJournal:
     async def record(self, hold: Hold, entries: Sequence[Entry], *, again: bool = False) -> Hold:
         """See `Journal.record`."""
         del again
+        if hold.chat_id not in self._chats:
+            msg = f"chat {hold.chat_id} was deleted while its turn ran; nothing was written, nor can it be carried on"
+            raise StaleChatError(msg)
         chat = self._held(hold)
         if chat is None or (chat.head.owner, chat.step) != (hold.owner, hold.step):
             msg = (
@@ -216,6 +260,11 @@ class MemoryJournal:
         chat.apply(chat.turns[hold.turn_id], entries)
         return replace(hold, step=chat.step)
 
+    def workspace(self, floor: asyncio.Lock) -> Workspace:
+        """See `Journal.workspace`; a chat in memory has none."""
+        del floor
+        return NoWorkspace(_NO_DATABASE)
+
     def _held(self, hold: Hold) -> RememberedChat | None:
         chat = self._chats.get(hold.chat_id)
         if chat is None or (chat.active, chat.fence, chat.worker) != (hold.turn_id, hold.fence, hold.worker):
@@ -223,7 +272,16 @@ class MemoryJournal:
         return chat
 
     async def take_over(
-        self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float, again: bool = False
+        self,
+        chat_id: UUID,
+        owner: str | None,
+        turn_id: UUID,
+        *,
+        worker: str,
+        lease: float,
+        limit: int | None = None,
+        interrupted: bool = False,
+        again: bool = False,
     ) -> Hold:
         """See `Journal.take_over`."""
         del again
@@ -232,13 +290,22 @@ class MemoryJournal:
             raise self._busy(chat)
         last = chat.last
         if last is None or last.state.id != turn_id or last.state.status == "completed":
-            msg = f"turn {turn_id} is not the last unfinished turn of chat {chat_id}; load the chat again"
-            raise ChatNotFoundError(msg)
+            raise Outdated
+        if interrupted and last.state.status != "running":
+            raise Outdated
+        state = last.state
+        deserted = state.status == "running" and state.reason != RELEASED
         last.interrupt()
+        if deserted and limit is not None and state.takeovers >= limit:
+            last.state = replace(state, status="failed", reason=None, error_type=EXHAUSTED, error_message=_DIED)
+            chat.fence += 1
+            chat.release()
+            self._touch(chat)
+            raise Exhausted(limit)
         last.state = replace(
-            last.state,
+            state,
             status="running",
-            takeovers=last.state.takeovers + 1,
+            takeovers=state.takeovers + deserted,
             reason=None,
             error_type=None,
             error_message=None,
@@ -257,6 +324,33 @@ class MemoryJournal:
         chat.release()
         self._touch(chat)
         return True
+
+    async def account(self, hold: Hold, closed: Sequence[AttemptClosed]) -> None:
+        """See `Journal.account`; in memory the attempts of a chat go with it."""
+
+    async def delete(self, chat_id: UUID, owner: Owner) -> bool:
+        """See `Journal.delete`."""
+        try:
+            self._find(chat_id, owner)
+        except ChatNotFoundError:
+            return False
+        del self._chats[chat_id]
+        return True
+
+    async def decide(self, chat_id: UUID, owner: Owner, decision: Decision) -> CallState:
+        """See `Journal.decide`."""
+        chat = self._find(chat_id, owner)
+        call = chat.call(decision.call_id)
+        if call is None:
+            raise no_such_call(chat_id, decision.call_id, chat.waiting)
+        if not to_decide(call, decision):
+            return call
+        if chat.active is not None and not self._expired(chat):
+            raise self._busy(chat)
+        if chat.active is None:
+            chat.fence, chat.step = chat.fence + 1, 0
+        self._touch(chat)
+        return chat.decide(call, decision, moment(self._clock.monotonic()))
 
     async def renew(self, holds: Sequence[Hold]) -> frozenset[UUID]:
         """See `Journal.renew`."""
@@ -290,7 +384,23 @@ class MemoryJournal:
         chat.fence += 1
         chat.messages.extend(_placed(messages, len(chat.messages)))
         self._touch(chat)
-        return self._snapshot(chat)
+        return self._snapshot(chat, None)
+
+    async def fork(self, head: ChatHead, cut: Cut, closing: Sequence[Entry] = ()) -> Snapshot:
+        """See `Journal.fork`."""
+        if head.id in self._chats:
+            return branch_of(self._snapshot(self._find(head.id, head.owner), None), cut.chat_id)
+        parent = self._find(cut.chat_id, cut.owner)
+        if (parent.fence, parent.step) != (cut.fence, cut.step):
+            raise Outdated
+        kept = parent.messages[: cut.length]
+        added = [(entry.id, entry.message) for entry in closing if isinstance(entry, MessageAdded)]
+        now = moment(self._clock.monotonic())
+        dated = replace(head, version=0, created_at=now, updated_at=now)
+        branch = RememberedChat(dated, [*kept, *_placed(added, len(kept))])
+        branch.superseded = parent.superseded & {key for key, _ in kept}
+        self._chats[head.id] = branch
+        return self._snapshot(branch, None)
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -373,7 +483,11 @@ class MemoryJournal:
         if turn_id not in chat.turns:
             msg = f"there is no turn {turn_id} in a chat {chat_id} of this owner; check the ids and the owner"
             raise ChatNotFoundError(msg)
-        return chat.turns[turn_id].view(chat.lease_until, self._clock.monotonic())
+        return self._alone(chat, chat.turns[turn_id])
+
+    async def turn_by_key(self, chat_id: UUID, owner: Owner, key: str) -> TurnState | None:
+        """See `Journal.turn_by_key`."""
+        return self._with_key(self._find(chat_id, owner), key)
 
     async def totals(self, chat_id: UUID, owner: Owner) -> ChatTotals:
         """See `Journal.totals`."""
@@ -391,6 +505,7 @@ class MemoryJournal:
 
 
 _STOPPED: Final = "its worker stopped, and a new turn was begun"
+_DIED: Final = "its workers died again and again"
 
 
 def _placed(messages: Sequence[tuple[UUID, Message]], first: int) -> list[tuple[UUID, Message]]:

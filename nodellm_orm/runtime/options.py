@@ -13,6 +13,7 @@ from nodellm_orm.domain.parts import (
     MediaPart,
     OpaquePart,
     RefusalPart,
+    SummaryPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -21,6 +22,7 @@ from nodellm_orm.domain.parts import (
 from nodellm_orm.domain.profile import EFFORTS
 from nodellm_orm.domain.settings import UNSET, Settings, ThinkingConfig
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
+from nodellm_orm.domain.windows import Window
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.runtime.structured import StructuredSchema
 
@@ -32,7 +34,7 @@ Thinks: TypeAlias = ThinkingConfig | str | int | bool
 Content: TypeAlias = "str | Part | Sequence[str | Part]"
 """What is asked: text, or parts in order."""
 
-_PARTS = (TextPart, ThinkingPart, ToolCallPart, ToolResultPart, RefusalPart, OpaquePart)
+_PARTS = (TextPart, ThinkingPart, ToolCallPart, ToolResultPart, RefusalPart, SummaryPart, OpaquePart)
 _ASKABLE = (TextPart, MediaPart, OpaquePart)
 _MAX_TEMPERATURE = 2.0
 
@@ -50,7 +52,7 @@ class Options:
     cache: bool | None = None
     max_tool_rounds: int | None = None
     max_cost: Decimal | float | str | None = None
-    history_window: int | None = None
+    history_window: int | Window | None = None
 
     def over(self, settings: Settings) -> Settings:
         """The settings with every option that was given in its place.
@@ -70,7 +72,7 @@ class Options:
             cache=_given(self.cache, _switch("cache")),
             max_tool_rounds=_given(self.max_tool_rounds, _not_negative("max_tool_rounds")),
             max_cost=_given(self.max_cost, _money),
-            history_window=_given(self.history_window, _positive("history_window")),
+            history_window=_given(self.history_window, _window),
         )
 
 
@@ -110,6 +112,10 @@ def _positive(name: str) -> Any:
         return value
 
     return read
+
+
+def _window(value: int | Window) -> Window:
+    return value if isinstance(value, Window) else Window(turns=_positive("history_window")(value))
 
 
 def _not_negative(name: str) -> Any:

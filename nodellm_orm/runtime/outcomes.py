@@ -71,6 +71,22 @@ def failed(content: str, error: str | None = None) -> ToolOutcome:
     return ToolOutcome(status="failed", content=content, is_error=True, error=error or content)
 
 
+def withdrawn(name: str, error: BaseException | None) -> ToolOutcome:
+    """A tool ran, and what it wrote in its own transaction was rolled back when that was to be committed.
+
+    It is not run again by itself: it may have done more than write to the database.
+
+    Args:
+        name: the tool's.
+        error: what the database said, if it said anything.
+    """
+    content = (
+        f"{name} ran, but what it wrote to the database could not be committed: all of that was rolled back. "
+        "Ask for it again, if it is still wanted."
+    )
+    return failed(content, None if error is None else summary(error))
+
+
 def returned(value: object, limit: int) -> Conclusion:
     """A tool returned.
 

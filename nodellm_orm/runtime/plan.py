@@ -6,16 +6,22 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from nodellm_orm.domain.windows import EVERYTHING
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from uuid import UUID
 
     from nodellm_orm.domain.parts import Part
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.domain.settings import Settings
+    from nodellm_orm.domain.windows import Window
     from nodellm_orm.ports.journal import ChatHead
+    from nodellm_orm.runtime.compaction import Compaction
     from nodellm_orm.runtime.fallback import Alternative
     from nodellm_orm.runtime.hooks import Hooks
     from nodellm_orm.runtime.model import Model
+    from nodellm_orm.runtime.revision import Revision
     from nodellm_orm.runtime.structured import StructuredSchema
     from nodellm_orm.runtime.toolbox import Toolbox
 
@@ -40,12 +46,18 @@ class Plan:
     """Names this process in the rows it holds."""
     lease: float
     """Seconds."""
+    max_takeovers: int | None = None
+    """How often a turn is taken over whose worker has died; ``None``: any number of times."""
     timeout: Timeout
     alternatives: tuple[Alternative, ...] = ()
     """Models that may be asked when this one cannot answer, in order."""
     instructions: tuple[str, ...] = ()
     parts: tuple[Part, ...] = ()
     """The user's message; empty when a turn is carried on."""
+    compaction: Compaction | None = None
+    """The summary that is asked for in place of an answer."""
+    revision: Revision | None = None
+    """What of the conversation the turn takes the place of; ``None``: it follows what is there."""
     stream: bool = False
     """Whether the answer is asked for as a stream."""
     schema: StructuredSchema | None = None
@@ -58,6 +70,14 @@ class Plan:
     abandon_pending: bool = False
     """Go on although calls of the last turn wait for a decision."""
     unknown: UnknownPolicy = "report"
+    interrupted: UUID | None = None
+    """The only turn that is carried on, and only while it is interrupted."""
     durability: Durability = "step"
     checkpoint: float | None = None
     """Seconds after which the growing text of a stream is stored again; ``None``: with the answer only."""
+
+    @property
+    def reach(self) -> Window:
+        """How much of the conversation has to be known."""
+        anywhere = self.compaction is not None or (self.revision is not None and self.revision.edited is not None)
+        return EVERYTHING if anywhere else self.settings.history_window or EVERYTHING

@@ -84,6 +84,21 @@ def refuse_seconds(name: str, value: Any, *, zero: bool = False) -> None:
         raise ConfigurationError(msg)
 
 
+def refuse_count(name: str, value: object) -> None:
+    """Refuse what is neither a whole number of at least 0 nor ``None``.
+
+    Args:
+        name: the argument.
+        value: as given.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
+        msg = f"{name} is a whole number of at least 0, or None for no limit, not {value!r:.100}"
+        raise ConfigurationError(msg)
+
+
 def refuse_text(name: str, value: object, *, empty: bool = False, limit: int | None = None) -> None:
     """Refuse what is neither a text nor ``None``.
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
+from nodellm_orm.ports.approvals import approval_digest
 from nodellm_orm.ports.journal import (
+    RELEASED,
     AttemptClosed,
     AttemptOpened,
     AttemptState,
@@ -15,10 +17,12 @@ from nodellm_orm.ports.journal import (
     CallOpened,
     CallStarted,
     CallState,
+    HistorySuperseded,
     MessageAdded,
     MessageRevised,
     MessageSuperseded,
     TurnEnded,
+    TurnReleased,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from nodellm_orm.domain.messages import Message
+    from nodellm_orm.ports.approvals import Decision
     from nodellm_orm.ports.journal import ChatHead, Entry, TurnState
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -99,6 +104,43 @@ class RememberedChat:
         """The messages that are sent to a model, with their ids."""
         return [(key, message) for key, message in self.messages if key not in self.superseded]
 
+    @property
+    def retired_call_ids(self) -> frozenset[str]:
+        """Ids of the calls of superseded messages."""
+        gone = (m for key, m in self.messages if key in self.superseded and m.status == "complete")
+        return frozenset(call.call_id for message in gone for call in message.tool_calls)
+
+    @property
+    def waiting(self) -> list[tuple[str, str]]:
+        """Id and name of each call that waits for a decision."""
+        calls = [call for turn in self.turns.values() for call in turn.calls.values()]
+        return [(call.call.call_id, call.call.name) for call in calls if call.status == "awaiting_approval"]
+
+    def call(self, call_id: str) -> CallState | None:
+        """The call of that id, in whatever turn."""
+        calls = (call for turn in self.turns.values() for call in turn.calls.values())
+        return next((call for call in calls if call.call.call_id == call_id), None)
+
+    def decide(self, call: CallState, decision: Decision, now: datetime) -> CallState:
+        """Write a decision that is still to be made.
+
+        Args:
+            call: the call, which waits.
+            decision: on it.
+            now: when it is made.
+        """
+        bound = approval_digest(call.call.name, call.call.arguments) if decision.approved else None
+        decided = replace(
+            call,
+            status="pending" if decision.approved else "denied",
+            result=decision.denial,
+            decided_by=decision.by,
+            decided_at=now,
+            approved_sha256=bound,
+        )
+        next(turn for turn in self.turns.values() if call.id in turn.calls).calls[call.id] = decided
+        return decided
+
     def release(self) -> None:
         """No turn holds the chat any more."""
         self.active, self.worker = None, None
@@ -119,6 +161,8 @@ class RememberedChat:
                     self.messages[place] = (entry.id, entry.message)
                 case MessageSuperseded():
                     self.superseded.add(entry.id)
+                case HistorySuperseded():
+                    self.superseded.update(key for key, _ in self.messages[entry.first :])
                 case AttemptOpened() | AttemptClosed():
                     _apply_attempt(turn, entry)
                 case CallOpened() | CallStarted() | CallFinished() | CallAnswered():
@@ -132,6 +176,9 @@ class RememberedChat:
                         error_message=entry.error_message,
                     )
                     self.release()
+                case TurnReleased():
+                    turn.state = replace(turn.state, reason=RELEASED)
+                    self.worker, self.lease_until = None, 0.0
                 case _:
                     assert_never(entry)
 

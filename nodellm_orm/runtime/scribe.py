@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from nodellm_orm.ports.journal import TurnEnded
+from nodellm_orm.ports.journal import AttemptClosed, TurnEnded, TurnReleased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.journal import Entry, Hold, Journal, Take, TurnOpened
+    from nodellm_orm.ports.workspace import Workspace
     from nodellm_orm.runtime.conversation import Conversation, HeadChange
     from nodellm_orm.runtime.plan import Durability
 
@@ -128,27 +129,52 @@ class Scribe:
 
         await durably(make, then)
 
-    async def take_over(self, turn_id: UUID, *, worker: str, lease: float) -> None:
-        """Take a turn that was left unfinished."""
+    async def take_over(
+        self, turn_id: UUID, *, worker: str, lease: float, limit: int | None = None, interrupted: bool = False
+    ) -> None:
+        """Take a turn that was left unfinished.
+
+        Args:
+            turn_id: the turn.
+            worker: who takes it.
+            lease: seconds.
+            limit: take-overs at most, see `Journal.take_over`.
+            interrupted: take it only while it is running.
+        """
         head = self._conversation.head
 
         def make(again: bool) -> Coroutine[None, None, Hold]:  # noqa: FBT001 — the shape `durably` asks for
-            return self._journal.take_over(head.id, head.owner, turn_id, worker=worker, lease=lease, again=again)
+            return self._journal.take_over(
+                *(head.id, head.owner, turn_id),
+                worker=worker,
+                lease=lease,
+                limit=limit,
+                interrupted=interrupted,
+                again=again,
+            )
 
         await durably(make, self._holds)
 
-    async def write(self, *entries: Entry) -> None:
+    def workspace(self, floor: asyncio.Lock) -> Workspace:
+        """Room for a tool to write in the transaction that records its result, see `Journal.workspace`."""
+        return self._journal.workspace(floor)
+
+    async def write(self, *entries: Entry, within: Workspace | None = None) -> None:
         """Write one durable point.
 
         Args:
             entries: what happened, in order.
+            within: the workspace whose transaction it ends; the point is then written at once, with what was kept back.
+
+        Raises:
+            Withdrawn: that transaction was rolled back, and the point with it.
         """
         hold = self.hold
         if hold is None:
             msg = "nothing is held; begin or take over first"
             raise AssertionError(msg)
-        ends = isinstance(entries[-1], TurnEnded)
-        if self._keep_back and not ends:
+        ends = isinstance(entries[-1], TurnEnded | TurnReleased)
+        if self._keep_back and not ends and within is None:
             self._kept += entries
             self._conversation.committed(entries)
             self._told(entries)
@@ -164,6 +190,18 @@ class Scribe:
             self._told(entries)
 
         def make(again: bool) -> Coroutine[None, None, Hold]:  # noqa: FBT001 — the shape `durably` asks for
-            return self._journal.record(hold, point, again=again)
+            record = self._journal.record if within is None else within.record
+            return record(hold, point, again=again)
 
         await durably(make, then)
+
+    async def account(self, closed: AttemptClosed | None) -> None:
+        """The chat is lost; if it was deleted, close the ledger rows of its calls, and write nothing else.
+
+        Args:
+            closed: what is known of the attempt still open.
+        """
+        hold = self.hold
+        paid = [entry for entry in (*self._kept, closed) if isinstance(entry, AttemptClosed)]
+        if hold is not None and paid:
+            await durably(lambda _: self._journal.account(hold, paid))

@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeAlias, TypeVar, cast
 
 from nodellm_orm.domain.replies import Reply
+from nodellm_orm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,6 +56,9 @@ class ReplyStream(Generic[T]):
             if self._drive is None:
                 self._loop = asyncio.get_running_loop()
                 self._drive = await self._start(self)
+        if self._drive.elsewhere:
+            msg = "a stream is read in the event loop in which it was begun; hand its chunks on from there"
+            raise ConfigurationError(msg)
         return self._drive
 
     def __aiter__(self) -> Self:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.errors import PydanticUserError
 
 from nodellm_orm.domain.jsontext import JsonTextError, dumps, encode
-from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
+from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.ports.workspace import OWN_SESSION, NoWorkspace
 from nodellm_orm.runtime import docstrings
 from nodellm_orm.runtime.schemas import schema_of
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from nodellm_orm.domain.jsontext import JsonText
+    from nodellm_orm.ports.workspace import Workspace
+
+_NO_CHAT = NoWorkspace(f"context.session is not available outside of a chat that is kept in a database; {OWN_SESSION}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,8 @@ class ToolContext:
     """The call's id within its chat."""
     idempotency_key: str
     """The same in every retry of this call and in every process: hand it to services that take such keys."""
+    approved_by: str | None = None
+    """Who approved the call, where somebody had to and said who it was."""
     deadline: float | None = None
     """When the call times out, on the event loop's clock (`asyncio.timeout_at` takes it); ``None``: never.
 
@@ -48,6 +54,8 @@ class ToolContext:
     """
     clock: Callable[[], float] | None = field(default=None, repr=False, compare=False)
     """The clock that `deadline` is on; safe to read from any thread."""
+    workspace: Workspace = field(default=_NO_CHAT, repr=False, compare=False)
+    """What `session` stands on; it is the runtime's."""
 
     @property
     def remaining(self) -> float | None:
@@ -58,16 +66,24 @@ class ToolContext:
 
     @property
     def session(self) -> AsyncSession:
-        """A session whose commit is the recording of the tool's result.
+        """A session on the chat's own database whose commit is the recording of the tool's result; for async tools.
+
+        What the tool writes through it and the result it returns are committed together, or neither is. It is
+        connected by its first statement. ``commit()`` and ``rollback()`` end savepoints of it; when the tool fails or
+        times out, everything is rolled back. A tool that writes nothing elsewhere is declared ``idempotent=True``: when
+        its process dies it is run again, and has happened exactly once.
 
         Raises:
-            UnsupportedFeatureError: this chat offers none.
+            UnsupportedFeatureError: the tool is not async, or the chat is in memory or in its caller's transaction.
+            SessionStateError: the call is over.
+
+        Example:
+            >>> @tool(idempotent=True)
+            ... async def book(seat: str, context: ToolContext) -> str:
+            ...     context.session.add(Booking(seat=seat))
+            ...     return f"seat {seat} is booked"
         """
-        msg = (
-            "context.session is not available in this chat; open a session of your own engine in the tool "
-            "and store context.idempotency_key with what you write, so that a repeated call finds it done"
-        )
-        raise UnsupportedFeatureError(msg)
+        return self.workspace.session
 
 
 class ToolHalt(Exception):  # noqa: N818 — an outcome, not an error: it may be returned as well as raised

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.ports.workspace import NoWorkspace
 from nodellm_orm.runtime import outcomes, results
 from nodellm_orm.runtime.arguments import ArgumentsError, checked
 from nodellm_orm.runtime.outcomes import Conclusion, ToolOutcome, failed
 from nodellm_orm.runtime.schemas import explain
+from nodellm_orm.runtime.scribe import durably
 from nodellm_orm.runtime.threads import in_thread
 from nodellm_orm.runtime.tools import collect, to_spec
 
@@ -31,6 +34,7 @@ __all__ = ["PlannedCall", "ToolOutcome", "Toolbox"]
 
 log = logging.getLogger("nodellm_orm")
 
+_IN_THREAD = NoWorkspace("context.session is for async tools, and this one runs in a thread; write it as `async def`")
 _SHOWN_NAMES = 20
 _SHOWN_CHARS = 64
 _TRUNCATED = (
@@ -48,6 +52,8 @@ class PlannedCall:
     call: ToolCallPart
     context: ToolContext
     """Its deadline is set when the call starts to run."""
+    noted: bool = False
+    """Whether something is written when it starts: that waits until no other call of the round has a transaction."""
 
 
 class Toolbox:
@@ -109,17 +115,20 @@ class Toolbox:
         *,
         started: Callable[[PlannedCall], Awaitable[None]] | None = None,
         finished: Callable[[PlannedCall, ToolOutcome], Awaitable[None]],
+        floor: asyncio.Lock | None = None,
     ) -> None:
         """Run the calls of one round, side by side; a sequential tool runs alone, in the order of the calls.
 
         However the round ends, every call that came to an end of its own is reported, unless reporting itself
-        failed; calls that were cancelled are not.
+        failed; calls that were cancelled are not. While a call has a transaction of its own (`Workspace`), no other
+        one is reported.
 
         Args:
             calls: in order.
             started: awaited before a call runs; not for one that is refused (bad arguments, unknown tool, cut
                 off).
             finished: awaited with each outcome, in order of completion. Never two callbacks run at once.
+            floor: which the calls' workspaces were made with.
 
         Raises:
             ToolError: a tool raised it with ``fatal=True``; the other calls have been cancelled.
@@ -127,7 +136,7 @@ class Toolbox:
                 grace to clean up.
             Exception: whatever a callback raised; the other calls have been cancelled.
         """
-        round_ = _Round(self, self._concurrency, started, finished)
+        round_ = _Round(self, self._concurrency, started, finished, floor or asyncio.Lock())
         for _, group in groupby(calls, key=self._group):
             await round_.run(list(group))
 
@@ -179,7 +188,8 @@ class Toolbox:
         """
         loop = asyncio.get_running_loop()
         deadline = None if self._timeout is None else loop.time() + self._timeout
-        told = replace(context, deadline=deadline, clock=loop.time)
+        workspace = context.workspace if tool.asynchronous else _IN_THREAD
+        told = replace(context, deadline=deadline, clock=loop.time, workspace=workspace)
         work = self._start(tool, args, told)
         try:
             await asyncio.wait({work}, timeout=self._timeout)
@@ -216,6 +226,24 @@ class Toolbox:
 
 
 async def _run(tool: Tool, args: BaseModel, context: ToolContext, limit: int) -> Conclusion:
+    conclusion = await _awaited(tool, args, context, limit)
+    if _failed(conclusion):
+        return conclusion
+    try:
+        await context.workspace.complete()
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 — what the tool has written may be refused only now
+        return outcomes.raised(error, limit)
+    return conclusion
+
+
+def _failed(conclusion: Conclusion) -> bool:
+    """Whether nothing that the tool has written is to stay."""
+    return conclusion.outcome is None or conclusion.outcome.is_error
+
+
+async def _awaited(tool: Tool, args: BaseModel, context: ToolContext, limit: int) -> Conclusion:
     try:
         value = tool.invoke(args, context)
         return outcomes.returned(await value, limit)  # type: ignore[misc]  # asynchronous tools return awaitables
@@ -233,7 +261,12 @@ def _run_sync(tool: Tool, args: BaseModel, context: ToolContext, limit: int) -> 
 
 
 class _Round:
-    """The calls of one round under way: tasks run them, the round's own task reports what came of them."""
+    """The calls of one round under way: tasks run them, the round's own task reports what came of them.
+
+    A call has the floor from the first statement of its own transaction until that has ended with its report. Any other
+    one takes the floor when it has ended, and is handed to the round's task only then: so that task never waits for a
+    transaction whose own report is still to come. Who needs both takes the floor before he takes his turn.
+    """
 
     def __init__(
         self,
@@ -241,13 +274,19 @@ class _Round:
         concurrency: int,
         started: Callable[[PlannedCall], Awaitable[None]] | None,
         finished: Callable[[PlannedCall, ToolOutcome], Awaitable[None]],
+        floor: asyncio.Lock,
     ) -> None:
         self._toolbox = toolbox
+        self._floor = floor
+        self._lent: set[int] = set()
+        """Calls that have the floor only to be reported."""
         self._slots = asyncio.Semaphore(concurrency)
         self._started = started
         self._finished = finished
         self._one_at_a_time = asyncio.Lock()
         self._reporting_failed = False
+        self._stopping = False
+        """The calls have been cancelled: what ended all the same is reported one by one, by the task of the round."""
         self._ended: asyncio.Queue[tuple[PlannedCall, Conclusion]] = asyncio.Queue()
 
     async def run(self, calls: Sequence[PlannedCall]) -> None:
@@ -258,6 +297,7 @@ class _Round:
         except GeneratorExit:
             raise  # the loop is gone: nothing can be awaited any more
         except BaseException:
+            self._stopping = True
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -270,6 +310,13 @@ class _Round:
                 conclusion = await self._perform(planned)
         except BaseException as error:  # noqa: BLE001 — carried to the round's own task, which raises it
             conclusion = Conclusion(fatal=error)
+        if conclusion.outcome is not None and not self._stopping and not planned.context.workspace.used:
+            # Not while stopping: a call that ended as it was cancelled would wait for one that nobody reports before.
+            try:
+                await self._floor.acquire()
+                self._lent.add(planned.index)
+            except asyncio.CancelledError:
+                pass  # it is one of the rest, and nothing runs any more when they are reported
         self._ended.put_nowait((planned, conclusion))
 
     async def _perform(self, planned: PlannedCall) -> Conclusion:
@@ -277,9 +324,16 @@ class _Round:
         if isinstance(prepared, Conclusion):
             return prepared
         if self._started is not None:
-            async with self._one_at_a_time:
+            async with self._floor if planned.noted else nullcontext(), self._one_at_a_time:
                 await self._tell(self._started(planned))
-        return await self._toolbox.execute(*prepared, planned.context)
+        try:
+            conclusion = await self._toolbox.execute(*prepared, planned.context)
+        except asyncio.CancelledError:
+            await durably(lambda _: planned.context.workspace.discard())
+            raise
+        if _failed(conclusion):
+            await durably(lambda _: planned.context.workspace.discard())
+        return conclusion
 
     async def _report(self, planned: PlannedCall, conclusion: Conclusion) -> None:
         try:
@@ -292,17 +346,23 @@ class _Round:
                 await self._tell(self._finished(planned, conclusion.outcome))
         finally:
             self._one_at_a_time.release()
+            if planned.index in self._lent:
+                self._lent.remove(planned.index)
+                self._floor.release()
         if conclusion.fatal is not None:
             raise conclusion.fatal
 
     async def _report_rest(self) -> None:
         """What ended while the round was being stopped has happened all the same."""
-        while not self._reporting_failed and not self._ended.empty():
-            planned, conclusion = self._ended.get_nowait()
+        rest = [self._ended.get_nowait() for _ in range(self._ended.qsize())]
+        # One with an open transaction goes first: the others may be kept waiting by it.
+        for planned, conclusion in sorted(rest, key=lambda ended: not ended[0].context.workspace.used):
+            if self._reporting_failed:
+                return
             try:
                 await self._report(planned, Conclusion(outcome=conclusion.outcome))
             except Exception as error:  # noqa: BLE001 — the error that stops the round goes on, not this one
-                log.warning("the result of %s could not be reported: %s", planned.call.name, error)
+                log.warning("the result of %r could not be reported: %s", planned.call.name, error)
 
     async def _tell(self, callback: Awaitable[None]) -> None:
         """Await a callback, and remember when one failed: whatever it reports to is in no state to be told more."""

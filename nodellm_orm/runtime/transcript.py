@@ -27,10 +27,26 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.messages import Message, Origin
     from nodellm_orm.domain.ratelimit import RateLimits
-    from nodellm_orm.ports.journal import AttemptStatus, CallStatus, Entry, TurnState
+    from nodellm_orm.ports.journal import AttemptStatus, CallState, CallStatus, Entry, TurnState
 
 WENT_WRONG: frozenset[CallStatus] = frozenset({"failed", "denied", "skipped", "unknown"})
 """Calls whose result the model reads as an error."""
+
+
+def told_of(call: CallState) -> ToolCall:
+    """A stored call as callers are told of it.
+
+    Args:
+        call: as stored.
+    """
+    return ToolCall(
+        call_id=call.call.call_id,
+        name=call.call.name,
+        arguments=call.call.arguments,
+        result=call.result,
+        is_error=call.status in WENT_WRONG,
+        status=call.status,
+    )
 
 
 class Transcript:
@@ -149,14 +165,7 @@ class Transcript:
             messages: the chat's messages by id.
         """
         for call in state.calls:
-            self._calls[call.id] = ToolCall(
-                call_id=call.call.call_id,
-                name=call.call.name,
-                arguments=call.call.arguments,
-                result=call.result,
-                is_error=call.status in WENT_WRONG,
-                status=call.status,
-            )
+            self._calls[call.id] = told_of(call)
         for attempt in state.attempts:
             self._provider = attempt.provider or self._provider
             self._attempted(

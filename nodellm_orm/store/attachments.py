@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, Table
 
     from nodellm_orm.domain.messages import Message
+    from nodellm_orm.store.define import Tables
     from nodellm_orm.store.mapping import Row
+    from nodellm_orm.store.sealing import Sealer
 
 _BATCH: Final = 500
 """Digests a query, far below every database's limit."""
@@ -55,7 +57,7 @@ def attachment_rows(chat_id: UUID, message_id: UUID, message: Message) -> list[R
     ]
 
 
-def blob_rows(owner: str | None, messages: Iterable[Message]) -> list[Row]:
+def blob_rows(owner: str | None, messages: Iterable[Message], sealer: Sealer) -> list[Row]:
     """The contents of messages' files, each once.
 
     Sorted by digest: two transactions that write the same contents wait for each other in one order.
@@ -63,6 +65,7 @@ def blob_rows(owner: str | None, messages: Iterable[Message]) -> list[Row]:
     Args:
         owner: whose chat it is.
         messages: the messages.
+        sealer: encrypts them, where they are to be encrypted.
     """
     contents = {
         part.sha256: part.data
@@ -70,13 +73,14 @@ def blob_rows(owner: str | None, messages: Iterable[Message]) -> list[Row]:
         for _, part in files_in(message)
         if part.sha256 is not None and part.data is not None
     }
-    return [
+    rows: list[Row] = [
         {"owner": owner, "sha256": sha256, "size": len(data), "data": data} for sha256, data in sorted(contents.items())
     ]
+    return sealer.sealed_rows("blobs", rows, owner=owner, key="sha256")
 
 
 def with_contents(
-    connection: Connection, blobs: Table, owner: str | None, messages: Sequence[Message]
+    connection: Connection, tables: Tables, owner: str | None, messages: Sequence[Message]
 ) -> tuple[Message, ...]:
     """Messages as they were, with the bytes of their files: one query, and none when no file is named.
 
@@ -84,7 +88,7 @@ def with_contents(
 
     Args:
         connection: where.
-        blobs: the table of contents.
+        tables: the records' tables.
         owner: whose chat it is.
         messages: as read from their rows.
     """
@@ -92,7 +96,9 @@ def with_contents(
     contents: dict[str, bytes] = {}
     for start in range(0, len(digests), _BATCH):
         wanted = {"b_owner": owner, "b_digests": digests[start : start + _BATCH]}
-        contents |= {row.sha256: bytes(row.data) for row in connection.execute(_contents(blobs), wanted)}
+        for row in connection.execute(_contents(tables.blobs), wanted):
+            data = tables.sealer.opened_value("blobs", "data", row.data, owner=owner, key=row.sha256)
+            contents[row.sha256] = bytes(data)
     return tuple(_filled(message, contents) for message in messages) if contents else tuple(messages)
 
 

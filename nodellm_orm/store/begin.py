@@ -28,7 +28,7 @@ from nodellm_orm.store.guard import (
     state_of,
     touch,
 )
-from nodellm_orm.store.interrupt import leave_unknown
+from nodellm_orm.store.interrupt import leave_unknown, said_of
 from nodellm_orm.store.mapping import head_row
 from nodellm_orm.store.reading import turn_by_key
 
@@ -111,7 +111,7 @@ class Begin:
         return {"b_chat": self.take.chat_id, "b_turn": self.turn.id}
 
     def _turn_row(self) -> dict[str, Any]:
-        return {
+        row = {
             "chat_id": self.take.chat_id,
             "b_chat": self.take.chat_id,
             "id": self.turn.id,
@@ -121,11 +121,13 @@ class Begin:
             "request_hash": self.turn.request_hash,
             "settings": self.turn.settings,
         }
+        return self.tables.sealer.sealed("turns", row, owner=self.take.owner, key=self.turn.id)
 
     def _take(self, connection: Connection, interrupted: UUID | None) -> bool:
         """Take the chat if it is as the caller believes: free, or held by a turn whose lease has ended."""
         take = self.take
         position, count = first_position([*self.closing, *self.entries])
+        position = take.position if position is None else position
         parameters = {
             **chat_parameters(take.chat_id, take.owner),
             "b_turn": self.turn.id,
@@ -140,7 +142,9 @@ class Begin:
         if interrupted is not None:
             parameters["b_interrupted"] = interrupted
         if take.head is not None:
-            parameters |= {f"b_head_{name}": value for name, value in head_row(take.head).items()}
+            row = head_row(self.tables.keeping.head(take.head))
+            saved = self.tables.sealer.sealed("chats", row, owner=take.owner, key=take.chat_id)
+            parameters |= {f"b_head_{name}": value for name, value in saved.items()}
         statement = _take_chat(
             self.tables.chats,
             positioned=position is not None,
@@ -167,7 +171,8 @@ class Begin:
             raise Outdated
         key = {"b_chat": take.chat_id, "b_turn": last}
         leave_unknown(connection, self.tables, take.chat_id, last)
-        connection.execute(_fail_turn(self.tables.turns), key)
+        said = said_of(self.tables.sealer, "its worker stopped, and a new turn was begun", take.owner, last)
+        connection.execute(_fail_turn(self.tables.turns), {**key, **said})
         return last
 
     def _last_turn(self, connection: Connection) -> UUID:
@@ -254,9 +259,10 @@ def _fail_turn(turns: Table) -> Update:
         .where(turns.c.chat_id == bindparam("b_chat"), turns.c.id == bindparam("b_turn"))
         .values(
             status="failed",
+            reason=null(),
             active_slot=null(),
             error_type="Interrupted",
-            error_message="its worker stopped, and a new turn was begun",
+            error_message=bindparam("b_error_message", type_=turns.c.error_message.type),
             finished_at=DatabaseNow(),
         )
     )

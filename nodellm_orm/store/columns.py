@@ -69,7 +69,7 @@ class ChatColumns:
     fork_position: Mapped[int | None] = mapped_column(Count)
     """Position in the parent up to which messages were copied."""
     active_turn_id: Mapped[UUID | None] = mapped_column(Id)
-    """The turn that holds the chat; ``NULL``: it is free."""
+    """The turn that holds the chat; ``NULL``: it is free; its own id: its deletion has begun, nobody finds it."""
     lease_owner: Mapped[str | None] = mapped_column(Key(NAME))
     """The worker that drives that turn."""
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -115,7 +115,8 @@ class TurnColumns:
     status: Mapped[str] = mapped_column(Key(WORD))
     """``running`` (interrupted, when the lease has ended), ``suspended``, ``completed``, ``failed``, ``cancelled``."""
     reason: Mapped[str | None] = mapped_column(Key(WORD))
-    """Why it is suspended (``approval``, ``tool_limit``, ``cost_limit``), or the finish reason."""
+    """Why it is suspended (``approval``, ``tool_limit``, ``cost_limit``), or the finish reason; ``released`` while it
+    runs: its worker has let go of it."""
     active_slot: Mapped[int | None] = mapped_column(SmallInteger)
     """1 while active, then ``NULL``: unique within the chat, so that two turns can never be active at once."""
     idempotency_key: Mapped[str | None] = mapped_column(Key(NAME))
@@ -123,7 +124,7 @@ class TurnColumns:
     request_hash: Mapped[str | None] = mapped_column(Key(DIGEST))
     """Digest of the request the key was used for."""
     takeovers: Mapped[int] = mapped_column(Count, default=0, server_default=_ZERO)
-    """How often another worker carried the turn on."""
+    """How often another worker carried the turn on after its worker had died."""
     settings: Mapped[JsonText] = mapped_column(JsonDocument, default="{}")
     """JSON object: model, api, options, digests of instructions and tool schemas (their texts are in ``llm_texts``)."""
     error_type: Mapped[str | None] = mapped_column(Word(NAME))
@@ -170,7 +171,7 @@ class MessageColumns:
     id: Mapped[UUID] = mapped_column(Id)
     """The message's id (UUIDv7)."""
     turn_id: Mapped[UUID | None] = mapped_column(Id)
-    """The turn it belongs to; ``NULL``: added from elsewhere."""
+    """The turn it belongs to; ``NULL``: added from elsewhere, or copied into a branch."""
     role: Mapped[str] = mapped_column(Key(WORD))
     """``system``, ``user``, ``assistant`` or ``tool``."""
     content: Mapped[str] = mapped_column(LongText)
@@ -227,7 +228,7 @@ class ToolCallColumns:
     id: Mapped[UUID] = mapped_column(Id)
     """The call's id (UUIDv7)."""
     turn_id: Mapped[UUID] = mapped_column(Id)
-    """The turn."""
+    """The turn; of a call that a branch has copied, the turn of the chat it was made in."""
     message_id: Mapped[UUID] = mapped_column(Id)
     """The assistant message that asks for it."""
     position: Mapped[int] = mapped_column(Count)
@@ -258,6 +259,8 @@ class ToolCallColumns:
     """Who approved or denied it."""
     decided_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """When that was."""
+    approved_sha256: Mapped[str | None] = mapped_column(Key(DIGEST))
+    """Digest of the name and the exact arguments that were approved: nothing else runs."""
 
     if TYPE_CHECKING:
         message: Mapped[MessageColumns]
@@ -447,7 +450,7 @@ class TextColumns:
     text: Mapped[str] = mapped_column(LongText)
     """The text."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When it was first stored."""
+    """When a turn last brought it: a purge leaves alone what was in use a moment ago."""
 
     @staticmethod
     def table_args(naming: Naming) -> TableArguments:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from sqlalchemy.pool import StaticPool
 
 from nodellm_orm.errors import SessionStateError
+from nodellm_orm.store.forks import own_pool
+from nodellm_orm.store.lending import Lender
 from nodellm_orm.store.sessions import Bind, bind_arguments, settle
 from nodellm_orm.store.transactions import Access, lock_of
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Transaction
     from sqlalchemy.engine.interfaces import IsolationLevel
     from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -34,7 +36,7 @@ _READ_COMMITTED: Final[IsolationLevel] = "READ COMMITTED"
 _ISOLATION: Final = "nodellm_orm.read_committed"
 
 
-class OwnConnections(Access):
+class OwnConnections(Lender):
     """Short transactions on connections of an engine; none is checked out in between.
 
     Args:
@@ -48,6 +50,7 @@ class OwnConnections(Access):
         super().__init__(engine, deadline=deadline, shared=isinstance(engine.pool, StaticPool))
         self._engine = engine
         self._session = session
+        own_pool(engine)
 
     @property
     def engine(self) -> Engine:
@@ -62,6 +65,7 @@ class OwnConnections(Access):
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """One transaction on a connection of the pool."""
+        own_pool(self._engine)
         with self._engine.connect() as connection:
             if self._shared and _in_transaction(connection):
                 return self._beside(connection, lambda: _in_savepoint(connection, work))
@@ -72,11 +76,40 @@ class OwnConnections(Access):
 
     def look(self, work: Callable[[Connection], T]) -> T:
         """Read on a connection of the pool."""
+        own_pool(self._engine)
         with self._engine.connect() as connection:
             if self._shared and _in_transaction(connection):
                 return self._beside(connection, lambda: work(connection))
             _read_committed(connection)
             return work(connection)
+
+    def connect(self) -> Connection:
+        """A connection of the pool."""
+        own_pool(self._engine)
+        connection = self._engine.connect()
+        if self._shared and _in_transaction(connection):
+            self._beside(connection, lambda: None)
+            msg = (
+                "the database has a single connection, and somebody's transaction is open on it; end that before "
+                "context.session is used, or use a file instead of a database in memory"
+            )
+            raise SessionStateError(msg)
+        return connection
+
+    def begin(self, connection: Connection) -> Transaction:
+        """A transaction of the tool's own; on SQLite it holds the write lock from now on."""
+        _read_committed(connection)
+        transaction = connection.begin()
+        if connection.dialect.name == "sqlite":
+            _begin_immediately(connection)
+        else:
+            connection.exec_driver_sql("SELECT 1")  # a connection that was closed while it was idle is noticed here
+        return transaction
+
+    def end(self, connection: Connection, transaction: Transaction | None) -> None:
+        """Back to the pool, which closes a connection that cannot be rolled back."""
+        del transaction  # it is the connection's
+        connection.close()
 
     def _beside(self, connection: Connection, work: Callable[[], T]) -> T:
         """Use the pool's only connection while somebody's transaction is open on it, and leave that open."""
@@ -87,7 +120,7 @@ class OwnConnections(Access):
             connection.connection._close_special(transaction_reset=True)  # noqa: SLF001 — there is no public way
 
 
-class SingleConnection(Access):
+class SingleConnection(Lender):
     """Savepoints on one connection that belongs to the caller, as in the rollback fixture of a test suite.
 
     Args:
@@ -142,6 +175,25 @@ class SingleConnection(Access):
             if not was_open and connection.in_transaction():
                 connection.rollback()
 
+    def connect(self) -> Connection:
+        """The caller's."""
+        self._refuse_closed()
+        return self._connection
+
+    def begin(self, connection: Connection) -> Transaction:
+        """A savepoint in the transaction that is open, or a transaction when none is."""
+        if not connection.in_transaction():
+            transaction: Transaction = connection.begin()
+            _begin_immediately(connection)
+            return transaction
+        _begin_immediately(connection)
+        return connection.begin_nested()
+
+    def end(self, connection: Connection, transaction: Transaction | None) -> None:
+        """Undo the savepoint; the connection stays the caller's."""
+        if transaction is not None and transaction.is_active and not connection.closed:
+            transaction.rollback()
+
 
 class CallersTransaction(Access):
     """Flushes and savepoints in the transaction of the caller's session, who commits or rolls back himself.
@@ -188,11 +240,15 @@ def _in_transaction(connection: Connection) -> bool:
 
 
 def _in_savepoint(connection: Connection, work: Callable[[Connection], T]) -> T:
-    if connection.dialect.name == "sqlite" and not _driver(connection).in_transaction:
-        # A savepoint outside a transaction would be committed when it is released.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _begin_immediately(connection)  # a savepoint outside a transaction would be committed when it is released
     with connection.begin_nested():
         return work(connection)
+
+
+def _begin_immediately(connection: Connection) -> None:
+    """On SQLite, take the write lock, unless a transaction is open: its driver would begin one with the first write."""
+    if connection.dialect.name == "sqlite" and not _driver(connection).in_transaction:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _begin(connection: Connection) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import MetaData, Table, and_, inspect
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import DeclarativeBase, foreign, relationship
 
+from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.ports.keeping import KEEP_ALL, Keeping
 from nodellm_orm.store.columns import (
     AttachmentColumns,
     BlobColumns,
@@ -19,12 +22,16 @@ from nodellm_orm.store.columns import (
     ToolCallColumns,
     TurnColumns,
 )
-from nodellm_orm.store.naming import CONVENTION, Naming
+from nodellm_orm.store.encryption import Encryption
+from nodellm_orm.store.mixins import check_base, check_filled, check_mixin, table_arguments
+from nodellm_orm.store.naming import CONVENTION, Naming, usable
+from nodellm_orm.store.sealing import PLAIN, Sealer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Relationship
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,10 +47,14 @@ class Tables:
     attachments: Table
     blobs: Table
     texts: Table
+    sealer: Sealer = PLAIN
+    """What encrypts their content on its way in, and decrypts it on its way out."""
+    keeping: Keeping = KEEP_ALL
+    """What of it is written at all."""
 
     def __iter__(self) -> Iterator[Table]:
         """All of them, what others refer to first."""
-        return iter(getattr(self, name) for name in self.__slots__)
+        return iter(getattr(self, name) for name in self.__slots__ if name not in {"sealer", "keeping"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +73,25 @@ class Records:
     blob: type[BlobColumns]
     text: type[TextColumns]
     tables: Tables
+
+    def encrypted(self, encryption: Encryption) -> Records:
+        """The same records, their content encrypted: whatever takes ``records=`` then reads and writes it so.
+
+        Args:
+            encryption: the keys.
+        """
+        if not isinstance(encryption, Encryption):
+            msg = f"encryption is an Encryption, not {type(encryption).__name__}; make it: Encryption(keys={{…}})"
+            raise ConfigurationError(msg)
+        return replace(self, tables=replace(self.tables, sealer=encryption.sealer))
+
+    def keeping(self, keeping: Keeping) -> Records:
+        """The same records, with what is kept of a conversation.
+
+        Args:
+            keeping: what is written, and how it is redacted.
+        """
+        return replace(self, tables=replace(self.tables, keeping=keeping))
 
     @classmethod
     def of(
@@ -127,10 +157,11 @@ def define_records(
 
     Args:
         base: the declarative base the classes belong to; a new one when omitted.
-        prefix: begins every table name.
-        schema: the schema the tables are in, ``None`` for the connection's own.
-        chat: mixin with further columns for chats; each must be nullable or have a default. The other mixins likewise
-            for turns, messages, tool calls, thinking traces, requests, attachments, blobs and texts.
+        prefix: begins every table name: 1 to 24 letters, digits and underscores.
+        schema: the schema the tables are in; when omitted that of the base's metadata, else the connection's own.
+        chat: mixin with further columns for chats, filled by ``values=``. The other mixins likewise for turns,
+            messages, tool calls, thinking traces, requests, attachments, blobs and texts; there each column must be
+            nullable or have a default.
         turn: mixin for turns.
         message: mixin for messages.
         tool_call: mixin for tool calls.
@@ -143,13 +174,18 @@ def define_records(
     Returns:
         The classes and their tables, to be passed as ``records=``.
 
+    Raises:
+        ConfigurationError: the prefix is too long, the base or a mixin would change columns of ours, or the base has
+            these tables already.
+
     Example:
         >>> records = define_records(prefix="assistant_")
         >>> records.tables.chats.name
         'assistant_chats'
     """
-    naming = Naming(prefix, schema)
-    parent = base if base is not None else _new_base()
+    parent = _new_base() if base is None else base
+    check_base(parent, _OPTIONS)
+    naming = usable(Naming(prefix, schema if schema is not None else parent.metadata.schema))
     return Records.of(
         naming,
         chat=_map(parent, naming, "chats", "ChatRecord", ChatColumns, chat),
@@ -171,6 +207,18 @@ def _new_base() -> type[DeclarativeBase]:
     return Base
 
 
+_OPTIONS: Final[Mapping[type, str]] = {
+    ChatColumns: "chat",
+    TurnColumns: "turn",
+    MessageColumns: "message",
+    ToolCallColumns: "tool_call",
+    ThinkingColumns: "thinking",
+    RequestColumns: "request",
+    AttachmentColumns: "attachment",
+    BlobColumns: "blob",
+    TextColumns: "text",
+}
+"""How each mixin is given."""
 _Columns = TypeVar(
     "_Columns",
     ChatColumns,
@@ -188,14 +236,37 @@ _Columns = TypeVar(
 def _map(
     base: type[DeclarativeBase], naming: Naming, suffix: str, name: str, columns: type[_Columns], mixin: type
 ) -> type[_Columns]:
+    option = _OPTIONS[columns]
+    if mixin is not object:
+        check_mixin(option, mixin, columns)
+    there = {(table.schema, table.name) for table in base.metadata.tables.values()}
+    if (naming.schema, naming.table(suffix)) in there:
+        msg = (
+            f"{base.__name__} has a table {naming.table(suffix)} already; call define_records once for a base and a "
+            "prefix, and import what it gave"
+        )
+        raise ConfigurationError(msg)
     own: tuple[type, ...] = () if mixin is object else (mixin,)
     namespace: dict[str, object] = {
         "__tablename__": naming.table(suffix),
-        "__table_args__": naming.joined(columns.table_args(naming), getattr(mixin, "__table_args__", ())),
+        "__table_args__": naming.joined(columns.table_args(naming), table_arguments(mixin)),
         "__doc__": columns.__doc__,
         "__module__": base.__module__,
     }
-    return type(name, (*own, columns, base), namespace)
+    try:
+        record = type(_class_name(base, naming, name), (*own, columns, base), namespace)
+    except SQLAlchemyError as error:
+        msg = f"{option}={mixin.__name__} cannot be mapped to {naming.table(suffix)}: {error}"
+        raise ConfigurationError(msg) from error
+    if columns is not ChatColumns:
+        check_filled(option, _table(record), vars(columns))
+    return record
+
+
+def _class_name(base: type[DeclarativeBase], naming: Naming, name: str) -> str:
+    """A name that no class of this base has yet: two sets of records on one base are told apart by their prefixes."""
+    taken = {mapper.class_.__name__ for mapper in base.registry.mappers}
+    return name if name not in taken else "".join(word.capitalize() for word in naming.prefix.split("_")) + name
 
 
 def _table(record: type) -> Table:
@@ -234,12 +305,19 @@ def _many(owner: type, name: str, target: type, join: ColumnElement[bool], order
     rows = relationship(
         target, primaryjoin=join, order_by=_table(target).c[order], viewonly=True, lazy="raise", uselist=True
     )
-    inspect(owner, raiseerr=True).add_property(name, rows)
+    _add(owner, name, rows)
 
 
 def _one(owner: type, name: str, target: type, join: ColumnElement[bool]) -> None:
     row = relationship(target, primaryjoin=join, viewonly=True, lazy="raise", uselist=False)
-    inspect(owner, raiseerr=True).add_property(name, row)
+    _add(owner, name, row)
+
+
+def _add(owner: type, name: str, related: Relationship[object]) -> None:
+    if hasattr(owner, name):
+        msg = f"a mixin or the base defines {name}, which is a relationship of {owner.__name__}; give it another name"
+        raise ConfigurationError(msg)
+    inspect(owner, raiseerr=True).add_property(name, related)
 
 
 def _within_chat(parent: Table, child: Table, reference: str) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ from nodellm_orm.ports.journal import ANY_OWNER
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.attachments import files_in
 from nodellm_orm.store.clock import DatabaseNow
-from nodellm_orm.store.guard import chat_parameters, not_found, of_chat
+from nodellm_orm.store.guard import chat_parameters, not_found, of_chat, there
 from nodellm_orm.store.mapping import head_of, message_of, usage_of
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.types import LongText
@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from uuid import UUID
 
-    from sqlalchemy import Connection, RowMapping, Table
+    from sqlalchemy import Connection, Table
 
     from nodellm_orm.domain.jsontext import JsonText
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.usage import Usage
     from nodellm_orm.ports.journal import AttemptStatus, CallStatus, ChatHead, Owner, TurnStatus
     from nodellm_orm.store.define import Records, Tables
+    from nodellm_orm.store.mapping import Stored
 
 ShownStatus: TypeAlias = "TurnStatus | Literal['interrupted']"
 """How a turn stands: ``interrupted`` is a running one whose worker is gone."""
@@ -250,18 +251,24 @@ def _details(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner
     if chat is None:
         not_found(chat_id)
 
-    def rows(table: Table, *order: str) -> Sequence[RowMapping]:
+    sealer, whose = tables.sealer, chat["owner"]
+
+    def rows(table: Table, *order: str) -> Sequence[Stored]:
         ordered = select(table).where(table.c.chat_id == chat_id).order_by(*(table.c[name] for name in order))
         return connection.execute(ordered).mappings().all()
 
-    turns = rows(tables.turns, "position", "id")
-    thinking = _by_message(rows(tables.thinking, "position"), _thinking_of)
-    calls = _by_message(rows(tables.tool_calls, "position"), _call_of)
-    messages = [(row, message_of(row)) for row in rows(tables.messages, "position")]
+    def content(name: str, *order: str) -> Sequence[Stored]:
+        found = rows(getattr(tables, name), *order)
+        return [sealer.opened(name, row, owner=whose, key=row["id"]) for row in found]
+
+    turns = content("turns", "position", "id")
+    thinking = _by_message(content("thinking", "position"), _thinking_of)
+    calls = _by_message(content("tool_calls", "position"), _call_of)
+    messages = [(row, message_of(row)) for row in content("messages", "position")]
     given = any(files_in(message) for _, message in messages)
-    attachments = _by_message(rows(tables.attachments, "position") if given else (), _attachment_of)
+    attachments = _by_message(content("attachments", "position") if given else (), _attachment_of)
     return ChatDetails(
-        head=head_of(chat),
+        head=head_of(sealer.opened("chats", chat, owner=whose, key=chat_id)),
         turns=tuple(_turn_of(row, expired=bool(chat["lease_expired"])) for row in turns),
         messages=tuple(
             MessageDetails(
@@ -281,31 +288,31 @@ def _details(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner
     )
 
 
-def _by_message(rows: Iterable[RowMapping], read: Callable[[RowMapping], Any]) -> Mapping[UUID, list[Any]]:
+def _by_message(rows: Iterable[Stored], read: Callable[[Stored], Any]) -> Mapping[UUID, list[Any]]:
     grouped: defaultdict[UUID, list[Any]] = defaultdict(list)
     for row in rows:
         grouped[row["message_id"]].append(read(row))
     return grouped
 
 
-def _thinking_of(row: RowMapping) -> ThinkingDetails:
+def _thinking_of(row: Stored) -> ThinkingDetails:
     return ThinkingDetails(text=row["text"], redacted=row["redacted"], tokens=row["tokens"])
 
 
-def _call_of(row: RowMapping) -> CallDetails:
+def _call_of(row: Stored) -> CallDetails:
     return CallDetails(**{name: row[name] for name in CallDetails.__dataclass_fields__})
 
 
-def _attachment_of(row: RowMapping) -> AttachmentDetails:
+def _attachment_of(row: Stored) -> AttachmentDetails:
     return AttachmentDetails(**{name: row[name] for name in AttachmentDetails.__dataclass_fields__})
 
 
-def _turn_of(row: RowMapping, *, expired: bool) -> TurnDetails:
+def _turn_of(row: Stored, *, expired: bool) -> TurnDetails:
     status = "interrupted" if row["status"] == "running" and expired else row["status"]
     return TurnDetails(**{**{name: row[name] for name in TurnDetails.__dataclass_fields__}, "status": status})
 
 
-def _request_of(row: RowMapping) -> RequestDetails:
+def _request_of(row: Stored) -> RequestDetails:
     plain = RequestDetails.__dataclass_fields__.keys() - {"usage"}
     usage = usage_of(row, row["other_tokens"], None)
     return RequestDetails(**{name: row[name] for name in plain}, usage=usage)
@@ -314,7 +321,7 @@ def _request_of(row: RowMapping) -> RequestDetails:
 def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], owner: Owner) -> Glances:
     read_at = connection.execute(select(DatabaseNow())).scalar_one()
     chats, messages, requests = tables.chats, tables.messages, tables.requests
-    visible = select(chats.c.id).where(chats.c.id.in_(chat_ids))
+    visible = select(chats.c.id).where(chats.c.id.in_(chat_ids), there(chats))
     if owner is not ANY_OWNER:
         visible = visible.where(chats.c.owner.is_not_distinct_from(owner))
     asked = (
@@ -324,15 +331,24 @@ def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], o
         .subquery()
     )
     first = and_(messages.c.chat_id == asked.c.chat_id, messages.c.position == asked.c.position)
-    beginning = func.substr(messages.c.content, 1, _OPENING_CHARS, type_=LongText())
-    openings = select(messages.c.chat_id, beginning).join(asked, first)
+    # What is encrypted opens as a whole only.
+    cut = func.substr(messages.c.content, 1, _OPENING_CHARS, type_=LongText())
+    beginning = messages.c.content if tables.sealer.encrypts else cut.label("content")
+    openings = (
+        select(messages.c.chat_id, messages.c.id, beginning, chats.c.owner)
+        .join(asked, first)
+        .join(chats, chats.c.id == messages.c.chat_id)
+    )
     unpriced = and_(requests.c.cost.is_(None), func.coalesce(requests.c.http_status, 0) < _REFUSED)
     spent = (
         select(requests.c.chat_id, func.sum(requests.c.cost), func.sum(case((unpriced, 1), else_=0)))
         .where(requests.c.chat_id.in_(visible))
         .group_by(requests.c.chat_id)
     )
-    opening: dict[UUID, str] = {row[0]: row[1] for row in connection.execute(openings)}
+    opening: dict[UUID, str] = {}
+    for row in connection.execute(openings).mappings():
+        opened = tables.sealer.opened("messages", row, owner=row["owner"], key=row["id"])
+        opening[row["chat_id"]] = opened["content"][:_OPENING_CHARS]
     money: dict[UUID, tuple[Decimal | None, int]] = {row[0]: (row[1], row[2]) for row in connection.execute(spent)}
     by_chat: dict[UUID, Glance] = {}
     for chat_id in chat_ids:

@@ -6,24 +6,28 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from sqlalchemy import Integer, bindparam, case, delete, insert, null, update
+from sqlalchemy import Integer, bindparam, case, delete, exists, insert, null, or_, update
 
 from nodellm_orm.ports.journal import (
+    ANY_OWNER,
+    RELEASED,
     AttemptClosed,
     AttemptOpened,
     CallAnswered,
     CallFinished,
     CallOpened,
     CallStarted,
+    HistorySuperseded,
     MessageAdded,
     MessageRevised,
     MessageSuperseded,
     TurnEnded,
+    TurnReleased,
 )
 from nodellm_orm.store.absent import insert_absent
 from nodellm_orm.store.attachments import attachment_rows, blob_rows
 from nodellm_orm.store.clock import DatabaseNow
-from nodellm_orm.store.guard import CACHED
+from nodellm_orm.store.guard import CACHED, of_chat
 from nodellm_orm.store.mapping import attempt_row, call_row, closing_row, message_row, thinking_rows
 from nodellm_orm.store.sizes import check_sizes
 
@@ -34,9 +38,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Delete, Insert, Table, Update
 
     from nodellm_orm.domain.jsontext import JsonValue
-    from nodellm_orm.ports.journal import Entry
+    from nodellm_orm.ports.journal import Entry, Hold
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.mapping import Row
+    from nodellm_orm.store.sealing import Sealer
 
 
 _REVISED: Final = (
@@ -61,6 +66,7 @@ class Scope:
 class _Rows:
     """The rows of a point by statement, in the order they are run."""
 
+    retired: list[Row] = field(default_factory=list)
     messages: list[Row] = field(default_factory=list)
     revised: list[Row] = field(default_factory=list)
     outdated: list[Row] = field(default_factory=list)
@@ -75,6 +81,7 @@ class _Rows:
     finished: list[Row] = field(default_factory=list)
     answered: list[Row] = field(default_factory=list)
     ended: list[Row] = field(default_factory=list)
+    released: list[Row] = field(default_factory=list)
 
     def add(self, scope: Scope, entry: Entry) -> None:
         """Put an entry where it belongs."""
@@ -94,6 +101,8 @@ class _Rows:
                     self.attachments += files
             case MessageSuperseded():
                 self.superseded.append({**where, "b_id": entry.id})
+            case HistorySuperseded():
+                self.retired.append({**where, "b_first": entry.first})
             case CallOpened():
                 self.calls.append(call_row(scope.chat_id, scope.turn_id, entry))
             case AttemptOpened():
@@ -120,8 +129,20 @@ class _Rows:
                         "b_error_message": entry.error_message,
                     }
                 )
+            case TurnReleased():
+                self.released.append({**where, "b_id": scope.turn_id})
             case _:
                 assert_never(entry)
+
+    def seal(self, sealer: Sealer, owner: str | None) -> None:
+        """Encrypt the content of all rows, where it is to be encrypted."""
+        self.messages = sealer.sealed_rows("messages", self.messages, owner=owner)
+        self.revised = sealer.sealed_rows("messages", self.revised, owner=owner, prefix="b_")
+        self.thinking = sealer.sealed_rows("thinking", self.thinking, owner=owner)
+        self.attachments = sealer.sealed_rows("attachments", self.attachments, owner=owner)
+        self.calls = sealer.sealed_rows("tool_calls", self.calls, owner=owner)
+        self.finished = sealer.sealed_rows("tool_calls", self.finished, owner=owner, prefix="b_")
+        self.ended = sealer.sealed_rows("turns", self.ended, owner=owner, prefix="b_")
 
 
 def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequence[Entry]) -> None:
@@ -137,10 +158,13 @@ def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequenc
         StorageError: a value is larger than what the server accepts; nothing has been sent.
     """
     rows = _Rows()
+    entries = tables.keeping.entries(entries)
     for entry in entries:
         rows.add(scope, entry)
+    rows.seal(tables.sealer, scope.owner)
     messages = [entry.message for entry in entries if isinstance(entry, MessageAdded | MessageRevised)]
     for statement, values in (
+        (_supersede_history(tables.messages), rows.retired),
         (insert_dated(tables.messages), rows.messages),
         (_revise_message(tables.messages), rows.revised),
         (_supersede_message(tables.messages), rows.superseded),
@@ -148,7 +172,7 @@ def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequenc
         (insert_plain(tables.thinking), rows.thinking),
         (_forget(tables.attachments), rows.detached),
         (insert_plain(tables.attachments), rows.attachments),
-        (insert_absent(connection.dialect.name, tables.blobs), blob_rows(scope.owner, messages)),
+        (insert_absent(connection.dialect.name, tables.blobs), blob_rows(scope.owner, messages, tables.sealer)),
         (insert_calls(tables.tool_calls), rows.calls),
         (insert_dated(tables.requests), rows.attempts),
         (_close_attempt(tables.requests), rows.closed),
@@ -156,6 +180,7 @@ def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequenc
         (_finish_call(tables.tool_calls), rows.finished),
         (_answer_call(tables.tool_calls), rows.answered),
         (_end_turn(tables.turns), rows.ended),
+        (_release_turn(tables.turns), rows.released),
     ):
         send(connection, statement, values)
 
@@ -190,6 +215,20 @@ def _supersede_message(messages: Table) -> Update:
 
 
 @lru_cache(maxsize=CACHED)
+def _supersede_history(messages: Table) -> Update:
+    """All that is there from a place on; what was superseded before keeps its time."""
+    return (
+        update(messages)
+        .where(
+            messages.c.chat_id == bindparam("b_chat"),
+            messages.c.position >= bindparam("b_first", type_=messages.c.position.type),
+            messages.c.superseded_at.is_(None),
+        )
+        .values(superseded_at=DatabaseNow())
+    )
+
+
+@lru_cache(maxsize=CACHED)
 def _forget(table: Table) -> Delete:
     """What belonged to a message as it was before."""
     return delete(table).where(table.c.chat_id == bindparam("b_chat"), table.c.message_id == bindparam("b_id"))
@@ -202,17 +241,53 @@ def insert_calls(calls: Table) -> Insert:
     return insert(calls).values(started_at=case((running, DatabaseNow()), else_=null()))
 
 
+_CLOSED: Final = (
+    *("status", "http_status", "error_type", "request_id", "model", "message_id", "latency_ms", "first_token_ms"),
+    *("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "other_tokens"),
+    *("cost", "input_cost", "output_cost", "prices", "price_source"),
+)
+"""Columns of an attempt that change when it is closed."""
+
+
 @lru_cache(maxsize=CACHED)
 def _close_attempt(requests: Table) -> Update:
-    names = (
-        *("status", "http_status", "error_type", "request_id", "model", "message_id", "latency_ms", "first_token_ms"),
-        *("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "other_tokens"),
-        *("cost", "input_cost", "output_cost", "prices", "price_source"),
-    )
     return (
         update(requests)
         .where(requests.c.id == bindparam("b_id"), requests.c.chat_id == bindparam("b_chat"))
-        .values({name: _typed(requests, name) for name in names})
+        .values({name: _typed(requests, name) for name in _CLOSED})
+    )
+
+
+def account(connection: Connection, tables: Tables, hold: Hold, closed: Sequence[AttemptClosed]) -> None:
+    """Close ledger rows of a chat that is gone; see `Journal.account`.
+
+    Args:
+        connection: in a transaction.
+        tables: where to.
+        hold: the one that was lost.
+        closed: what came of its attempts.
+    """
+    for entry in closed:
+        values = {f"b_{name}": value for name, value in closing_row(entry).items()}
+        key = {"b_chat": hold.chat_id, "b_id": entry.id}
+        connection.execute(_account(tables.requests, tables.chats), {**values, **key})
+
+
+@lru_cache(maxsize=CACHED)
+def _account(requests: Table, chats: Table) -> Update:
+    # Of an owner who was erased, nothing may come back that leads to him.
+    erased = requests.c.chat_id.is_(None)
+    values: dict[str, Any] = {name: _typed(requests, name) for name in _CLOSED if name != "message_id"}
+    values["request_id"] = case((erased, null()), else_=values["request_id"])
+    return (
+        update(requests)
+        .where(
+            requests.c.id == bindparam("b_id"),
+            or_(requests.c.chat_id == bindparam("b_chat"), erased),
+            requests.c.status == "unknown",
+            ~exists().where(*of_chat(chats, ANY_OWNER)),
+        )
+        .values(values)
     )
 
 
@@ -240,6 +315,11 @@ def _answer_call(calls: Table) -> Update:
 def _end_turn(turns: Table) -> Update:
     outcome = {name: _typed(turns, name) for name in ("status", "reason", "error_type", "error_message")}
     return _of(turns).values(**outcome, active_slot=null(), finished_at=DatabaseNow())
+
+
+@lru_cache(maxsize=CACHED)
+def _release_turn(turns: Table) -> Update:
+    return _of(turns).values(reason=RELEASED)
 
 
 def _typed(table: Table, name: str) -> Any:

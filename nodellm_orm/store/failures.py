@@ -38,7 +38,8 @@ class Nature(Enum):
 _TRANSIENT: Final[frozenset[Code]] = frozenset(
     {
         *("40001", "40P01", "55P03", "53300"),
-        *(1213, 1205, 1040, 3572),
+        *(1213, 1205, 3572),
+        *(1040, 1203, 1226),  # too many connections: of all users, of one, of one with a limit of its own
         *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED),
     }
 )
@@ -141,7 +142,8 @@ def translate(error: BaseException) -> NodeLLMError:
     if code in _SCHEMA or _lacks_schema(error):
         msg = (
             "the tables of nodellm_orm are missing or of another version; run `await migrate(engine)` "
-            "or `nodellm-orm db upgrade`"
+            "or `nodellm-orm db upgrade`; for tables of your own (define_records) pass records=, and upgrade them with "
+            "your own Alembic"
         )
         return SchemaVersionError(msg, details=details)
     return StorageError(f"{_sentence(error, code)} ({_label(error, code)})", details=details)

@@ -31,11 +31,30 @@ def of_chat(chats: Table, owner: Owner) -> list[ColumnElement[bool]]:
         chats: the table.
         owner: whose chat.
     """
+    return [*row_of(chats, owner), there(chats)]
+
+
+def row_of(chats: Table, owner: Owner) -> list[ColumnElement[bool]]:
+    """As `of_chat`, for a chat whose deletion has begun as well.
+
+    Args:
+        chats: the table.
+        owner: whose chat.
+    """
     conditions: list[ColumnElement[bool]] = [chats.c.id == bindparam("b_chat")]
     if owner is not ANY_OWNER:
         owned = bindparam("b_owner", type_=chats.c.owner.type)
         conditions.append(chats.c.owner.is_not_distinct_from(owned))
     return conditions
+
+
+def there(chats: Table) -> ColumnElement[bool]:
+    """The condition that a chat's deletion has not begun; with that it is nobody's any more, and holds itself.
+
+    Args:
+        chats: the table.
+    """
+    return chats.c.active_turn_id.is_distinct_from(chats.c.id)
 
 
 def chat_parameters(chat_id: UUID, owner: Owner) -> dict[str, Any]:

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, bindparam, func, literal, null, or_, select, update
+from sqlalchemy import and_, bindparam, case, func, literal, null, or_, select, update
 
 from nodellm_orm.domain.pages import InterruptedTurn
-from nodellm_orm.errors import ChatNotFoundError
-from nodellm_orm.ports.journal import ANY_OWNER, Hold
+from nodellm_orm.ports.journal import ANY_OWNER, EXHAUSTED, RELEASED, Exhausted, Hold, Outdated
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import (
     CACHED,
@@ -29,10 +28,11 @@ from nodellm_orm.store.reading import check_limit
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from sqlalchemy import Connection, Select, Table, Update
+    from sqlalchemy import ColumnElement, Connection, Select, Table, Update
 
     from nodellm_orm.ports.journal import Owner
     from nodellm_orm.store.define import Tables
+    from nodellm_orm.store.sealing import Sealer
 
 _FIRST_STEP = 1
 
@@ -51,7 +51,19 @@ def leave_unknown(connection: Connection, tables: Tables, chat_id: UUID, turn_id
     connection.execute(_lose(tables.tool_calls, "running"), key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+def said_of(sealer: Sealer, message: str, owner: str | None, turn_id: UUID) -> dict[str, Any]:
+    """The parameter for a turn's error message.
+
+    Args:
+        sealer: encrypts it, where it is to be encrypted.
+        message: what went wrong.
+        owner: whose chat it is.
+        turn_id: the turn.
+    """
+    return sealer.sealed("turns", {"b_error_message": message}, owner=owner, key=turn_id, prefix="b_")
+
+
+@dataclass(slots=True, kw_only=True)
 class TakeOver:
     """A turn about to be carried on by this worker."""
 
@@ -61,31 +73,47 @@ class TakeOver:
     turn_id: UUID
     worker: str
     lease: float
+    limit: int | None
+    interrupted: bool
+    _exhausted: bool = False
+    """Whether an earlier attempt has ended the turn instead, if it was committed."""
 
-    def __call__(self, connection: Connection) -> Hold:
-        """Take the turn.
+    def __call__(self, connection: Connection) -> Hold | Exhausted:
+        """Take the turn, or end it when it was taken over too often.
 
         Raises:
-            ChatBusyError, ChatNotFoundError: see `Journal.take_over`; nothing is written.
+            ChatBusyError, ChatNotFoundError, Outdated: see `Journal.take_over`; nothing is written.
         """
-        chats = self.tables.chats
+        chats, turns = self.tables.chats, self.tables.turns
         key = chat_parameters(self.chat_id, self.owner)
         taking = {"b_turn": self.turn_id, "b_worker": self.worker, "b_lease": self.lease}
-        any_owner = self.owner is ANY_OWNER
-        taken = executed(connection, _take_turn(chats, any_owner=any_owner), {**key, **taking})
+        statement = _take_turn(chats, any_owner=self.owner is ANY_OWNER, interrupted=self.interrupted)
+        taken = executed(connection, statement, {**key, **taking})
         state = found(state_of(connection, chats, self.chat_id, self.owner), self.chat_id)
         if not taken and not state.lease_expired and state.active_turn_id is not None:
             raise busy(self.chat_id, state.active_turn_id, state.lease_until)
+        if not taken:
+            raise Outdated
         turn = {"b_chat": self.chat_id, "b_turn": self.turn_id}
-        if not taken or not executed(connection, _reopen_turn(self.tables.turns), turn):
-            msg = f"turn {self.turn_id} is not the last unfinished turn of chat {self.chat_id}; load the chat again"
-            raise ChatNotFoundError(msg)
+        if self.limit is not None and executed(connection, _exhaust_turn(turns), {**turn, "b_limit": self.limit}):
+            self._exhausted = True
+            said = said_of(self.tables.sealer, "its workers died again and again", state.owner, self.turn_id)
+            connection.execute(_explain(turns), {**turn, **said})
+            leave_unknown(connection, self.tables, self.chat_id, self.turn_id)
+            connection.execute(_free_chat(chats, any_owner=self.owner is ANY_OWNER), key)
+            return Exhausted(self.limit)
+        if not executed(connection, _reopen_turn(turns), turn):
+            raise Outdated
         leave_unknown(connection, self.tables, self.chat_id, self.turn_id)
         return self._hold(state)
 
-    def confirm(self, connection: Connection) -> Hold | None:
-        """The hold, if the turn has been taken after all."""
+    def confirm(self, connection: Connection) -> Hold | Exhausted | None:
+        """The hold, if the turn has been taken after all; likewise if it was ended."""
         state = state_of(connection, self.tables.chats, self.chat_id, self.owner)
+        if state is not None and self._exhausted and self.limit is not None:
+            turn = {"b_chat": self.chat_id, "b_turn": self.turn_id}
+            ended = connection.scalar(status_of_turn(self.tables.turns), turn) == "failed"
+            return Exhausted(self.limit) if ended else None
         if state is None or state.lease_expired:
             return None
         held = (state.active_turn_id, state.lease_owner, state.step)
@@ -168,11 +196,12 @@ def _lose(table: Table, status: str) -> Update:
 
 
 @lru_cache(maxsize=CACHED)
-def _take_turn(chats: Table, *, any_owner: bool) -> Update:
+def _take_turn(chats: Table, *, any_owner: bool, interrupted: bool) -> Update:
     expired = and_(chats.c.active_turn_id == bindparam("b_turn"), chats.c.lease_until < DatabaseNow())
+    open_to_all = expired if interrupted else or_(chats.c.active_turn_id.is_(None), expired)
     return (
         touch(chats)
-        .where(*of_chat(chats, ANY_OWNER if any_owner else None), or_(chats.c.active_turn_id.is_(None), expired))
+        .where(*of_chat(chats, ANY_OWNER if any_owner else None), open_to_all)
         .values(
             active_turn_id=bindparam("b_turn", type_=chats.c.active_turn_id.type),
             lease_owner=bindparam("b_worker", type_=chats.c.lease_owner.type),
@@ -180,6 +209,41 @@ def _take_turn(chats: Table, *, any_owner: bool) -> Update:
             fence=chats.c.fence + 1,
             step=literal(_FIRST_STEP),
         )
+    )
+
+
+def _deserted(turns: Table) -> ColumnElement[bool]:
+    """Whether a turn's worker has gone without a word."""
+    return and_(turns.c.status == "running", turns.c.reason.is_distinct_from(RELEASED))
+
+
+@lru_cache(maxsize=CACHED)
+def _exhaust_turn(turns: Table) -> Update:
+    return (
+        update(turns)
+        .where(
+            turns.c.chat_id == bindparam("b_chat"),
+            turns.c.id == bindparam("b_turn"),
+            _deserted(turns),
+            turns.c.takeovers >= bindparam("b_limit", type_=turns.c.takeovers.type),
+        )
+        .values(
+            status="failed",
+            reason=null(),
+            active_slot=null(),
+            error_type=EXHAUSTED,
+            finished_at=DatabaseNow(),
+        )
+    )
+
+
+@lru_cache(maxsize=CACHED)
+def _explain(turns: Table) -> Update:
+    """Why a turn has failed; apart from what decides that it has, for the words are bound to the turn's owner."""
+    return (
+        update(turns)
+        .where(turns.c.chat_id == bindparam("b_chat"), turns.c.id == bindparam("b_turn"))
+        .values(error_message=bindparam("b_error_message", type_=turns.c.error_message.type))
     )
 
 
@@ -197,14 +261,15 @@ def _reopen_turn(turns: Table) -> Update:
             turns.c.status != "completed",
             turns.c.position == position,
         )
-        .values(
-            status="running",
-            active_slot=1,
-            takeovers=turns.c.takeovers + 1,
-            reason=null(),
-            error_type=null(),
-            error_message=null(),
-            finished_at=null(),
+        # In this order, because MySQL reads columns that were set before as they are by then.
+        .ordered_values(
+            (turns.c.takeovers, turns.c.takeovers + case((_deserted(turns), 1), else_=0)),
+            (turns.c.status, "running"),
+            (turns.c.active_slot, 1),
+            (turns.c.reason, null()),
+            (turns.c.error_type, null()),
+            (turns.c.error_message, null()),
+            (turns.c.finished_at, null()),
         )
     )
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 
+from nodellm_orm.domain.windows import EVERYTHING
+from nodellm_orm.ports.branches import branch_of
+from nodellm_orm.ports.journal import Exhausted
+from nodellm_orm.ports.workspace import NoWorkspace
 from nodellm_orm.store import heads, interrupt, listing, reading, record
 from nodellm_orm.store.begin import Begin
-from nodellm_orm.store.failures import translate
+from nodellm_orm.store.decisions import Decide
+from nodellm_orm.store.deletion import remove
+from nodellm_orm.store.entries import account
+from nodellm_orm.store.fork import Fork
 from nodellm_orm.store.heads import Append
 from nodellm_orm.store.interrupt import Cancel, TakeOver
+from nodellm_orm.store.lending import Lender, lending
 from nodellm_orm.store.record import Record
 from nodellm_orm.store.texts import Texts
+from nodellm_orm.store.workspaces import SqlWorkspace
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Hashable, Mapping, Sequence
     from uuid import UUID
 
@@ -23,7 +33,12 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
+    from nodellm_orm.domain.windows import Window
+    from nodellm_orm.ports.approvals import Decision
+    from nodellm_orm.ports.branches import Cut
     from nodellm_orm.ports.journal import (
+        AttemptClosed,
+        CallState,
         ChatHead,
         ChatTotals,
         Entry,
@@ -34,10 +49,16 @@ if TYPE_CHECKING:
         TurnOpened,
         TurnState,
     )
+    from nodellm_orm.ports.workspace import Workspace
     from nodellm_orm.store.access import Access
     from nodellm_orm.store.define import Records
 
 T = TypeVar("T")
+
+_CALLERS: Final = (
+    "context.session is not available with transactions='caller': everything is in the transaction of the session that "
+    "the chat was given; let the tool write through that, and it is committed or rolled back with the chat"
+)
 
 
 class _TakenError(Exception):
@@ -91,14 +112,14 @@ class SqlJournal:
             return await self._access.run(work)
         except _TakenError as taken:
             if await self._access.read(lambda connection: heads.exists(connection, tables, head.id)):
-                return await self.load(head.id, head.owner)
+                return await self.load(head.id, head.owner, window=None)
             cause: Any = taken.__cause__
-            raise translate(cause) from cause
+            raise heads.refused(tables.chats, cause) from cause
 
-    async def load(self, chat_id: UUID, owner: Owner) -> Snapshot:
+    async def load(self, chat_id: UUID, owner: Owner, *, window: Window | None = EVERYTHING) -> Snapshot:
         """See `Journal.load`."""
         tables = self._tables
-        return await self._access.read(lambda connection: reading.load(connection, tables, chat_id, owner))
+        return await self._access.read(lambda connection: reading.load(connection, tables, chat_id, owner, window))
 
     async def begin(
         self,
@@ -110,7 +131,8 @@ class SqlJournal:
         again: bool = False,
     ) -> Hold:
         """See `Journal.begin`."""
-        texts = Texts(self._access, self._tables.texts, take.owner, turn.texts)
+        turn = self._tables.keeping.turn(turn)
+        texts = Texts(self._access, self._tables, take.owner, turn.texts)
         point = Begin(
             tables=self._tables, take=take, turn=turn, entries=tuple(entries), closing=tuple(closing), texts=texts
         )
@@ -123,16 +145,57 @@ class SqlJournal:
         point = Record(tables=self._tables, hold=hold, entries=tuple(entries))
         return await self._access.run(point, confirm=point.confirm, again=again)
 
+    def workspace(self, floor: asyncio.Lock) -> Workspace:
+        """See `Journal.workspace`."""
+        if not isinstance(self._access, Lender):
+            return NoWorkspace(_CALLERS)
+        return SqlWorkspace(self._access, self._tables, floor)
+
     async def take_over(
-        self, chat_id: UUID, owner: str | None, turn_id: UUID, *, worker: str, lease: float, again: bool = False
+        self,
+        chat_id: UUID,
+        owner: str | None,
+        turn_id: UUID,
+        *,
+        worker: str,
+        lease: float,
+        limit: int | None = None,
+        interrupted: bool = False,
+        again: bool = False,
     ) -> Hold:
         """See `Journal.take_over`."""
-        point = TakeOver(tables=self._tables, chat_id=chat_id, owner=owner, turn_id=turn_id, worker=worker, lease=lease)
-        return await self._access.run(point, confirm=point.confirm, again=again)
+        point = TakeOver(
+            tables=self._tables,
+            chat_id=chat_id,
+            owner=owner,
+            turn_id=turn_id,
+            worker=worker,
+            lease=lease,
+            limit=limit,
+            interrupted=interrupted,
+        )
+        taken = await self._access.run(point, confirm=point.confirm, again=again)
+        if isinstance(taken, Exhausted):
+            raise taken
+        return taken
 
     async def cancel(self, chat_id: UUID, owner: Owner) -> bool:
         """See `Journal.cancel`."""
         point = Cancel(tables=self._tables, chat_id=chat_id, owner=owner)
+        return await self._access.run(point, confirm=point.confirm)
+
+    async def account(self, hold: Hold, closed: Sequence[AttemptClosed]) -> None:
+        """See `Journal.account`."""
+        tables, entries = self._tables, tuple(closed)
+        await self._access.run(lambda connection: account(connection, tables, hold, entries))
+
+    async def delete(self, chat_id: UUID, owner: Owner) -> bool:
+        """See `Journal.delete`."""
+        return (await remove(self._access, self._tables, chat_id, owner)).chats > 0
+
+    async def decide(self, chat_id: UUID, owner: Owner, decision: Decision) -> CallState:
+        """See `Journal.decide`."""
+        point = Decide(tables=self._tables, chat_id=chat_id, owner=owner, decision=decision)
         return await self._access.run(point, confirm=point.confirm)
 
     async def renew(self, holds: Sequence[Hold]) -> frozenset[UUID]:
@@ -140,7 +203,8 @@ class SqlJournal:
         if not holds:
             return frozenset()
         tables, held = self._tables, tuple(holds)
-        return await self._access.run(lambda connection: record.renew(connection, tables, held))
+        beside = lending(self._access.target)
+        return await self._access.run(lambda connection: record.renew(connection, tables, held, beside=beside))
 
     async def update(self, head: ChatHead) -> ChatHead:
         """See `Journal.update`."""
@@ -191,6 +255,30 @@ class SqlJournal:
         """See `Journal.turn`."""
         tables = self._tables
         return await self._access.read(lambda connection: reading.turn(connection, tables, chat_id, owner, turn_id))
+
+    async def turn_by_key(self, chat_id: UUID, owner: Owner, key: str) -> TurnState | None:
+        """See `Journal.turn_by_key`."""
+        tables = self._tables
+        return await self._access.read(lambda connection: reading.turn_by_key(connection, tables, chat_id, owner, key))
+
+    async def fork(self, head: ChatHead, cut: Cut, closing: Sequence[Entry] = ()) -> Snapshot:
+        """See `Journal.fork`."""
+        tables = self._tables
+        point = Fork(tables=tables, head=head, cut=cut, closing=tuple(closing))
+
+        def work(connection: Connection) -> Snapshot:
+            try:
+                return point(connection)
+            except IntegrityError as error:
+                raise _TakenError from error
+
+        try:
+            return await self._access.run(work, confirm=point.confirm)
+        except _TakenError as taken:
+            if await self._access.read(lambda connection: heads.exists(connection, tables, head.id)):
+                return branch_of(await self.load(head.id, head.owner, window=None), cut.chat_id)
+            cause: Any = taken.__cause__
+            raise heads.refused(tables.chats, cause) from cause
 
     async def totals(self, chat_id: UUID, owner: Owner) -> ChatTotals:
         """See `Journal.totals`."""

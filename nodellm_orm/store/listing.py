@@ -16,7 +16,7 @@ from nodellm_orm.domain.pages import ChatSummary, Page
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
 from nodellm_orm.store.clock import DatabaseNow
-from nodellm_orm.store.guard import CACHED, chat_parameters, not_found, of_chat
+from nodellm_orm.store.guard import CACHED, chat_parameters, not_found, of_chat, there
 from nodellm_orm.store.labels import agrees, mentions
 from nodellm_orm.store.mapping import PROVIDER_SOURCE, usage_of
 from nodellm_orm.store.reading import check_limit
@@ -76,7 +76,8 @@ def summaries(
     items: list[ChatSummary] = []
     for row in _scan(connection, tables.chats, owner, metadata, place, limit + 1):
         if agrees(row["metadata"], metadata):
-            items.append(ChatSummary(**{**row, "running": bool(row["running"])}))
+            opened = tables.sealer.opened("chats", row, owner=row["owner"], key=row["id"])
+            items.append(ChatSummary(**{**opened, "running": bool(row["running"])}))
         if len(items) > limit:
             break
     page = tuple(items[:limit])
@@ -132,7 +133,7 @@ def _page(chats: Table, *, whose: str, placed: bool) -> Select[Any]:
             created,
             chats.c.updated_at,
         )
-        .where(conditions[whose], before if placed else true())
+        .where(conditions[whose], before if placed else true(), there(chats))
         .order_by(created.desc(), chat_id.desc())
         .limit(bindparam("b_limit"))
     )

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from uuid import UUID
 
-    from sqlalchemy import RowMapping
-
     from nodellm_orm.ports.journal import AttemptClosed, AttemptOpened, CallOpened, MessageAdded, MessageRevised
 
     Row = dict[str, Any]
     """Values by column."""
+    Stored = Mapping[Any, Any]
+    """A row as it was read, its content opened."""
 
 PROVIDER_SOURCE: Final = "provider"
 """The price source that says that the provider itself reported the cost."""
@@ -48,7 +48,7 @@ def head_row(head: ChatHead) -> Row:
     }
 
 
-def head_of(row: RowMapping) -> ChatHead:
+def head_of(row: Stored) -> ChatHead:
     """The head of a chat's row."""
     instructions = loads(row["instructions"])
     return ChatHead(
@@ -93,7 +93,7 @@ def message_row(chat_id: UUID, turn_id: UUID | None, message_id: UUID, message: 
     }
 
 
-def message_of(row: RowMapping) -> Message:
+def message_of(row: Stored) -> Message:
     """The message of a row."""
     reason = row["finish_reason"]
     return Message(
@@ -107,7 +107,7 @@ def message_of(row: RowMapping) -> Message:
     )
 
 
-def _origin(row: RowMapping) -> Origin | None:
+def _origin(row: Stored) -> Origin | None:
     if row["provider"] is None:
         return None
     return Origin(
@@ -165,7 +165,14 @@ def call_row(chat_id: UUID, turn_id: UUID, entry: CallOpened) -> Row:
     }
 
 
-def call_of(row: RowMapping, calls: Mapping[str, ToolCallPart]) -> CallState:
+CALL_COLUMNS: Final = (
+    *("id", "message_id", "position", "call_id", "wire_id", "name", "arguments", "status"),
+    *("result", "error", "attempts", "result_message_id", "decided_by", "decided_at", "approved_sha256"),
+)
+"""What `call_of` reads."""
+
+
+def call_of(row: Stored, calls: Mapping[str, ToolCallPart]) -> CallState:
     """The state of a call's row.
 
     Args:
@@ -173,16 +180,21 @@ def call_of(row: RowMapping, calls: Mapping[str, ToolCallPart]) -> CallState:
         calls: the parts the calls come from by ``call_id``, which know more than the row; the row is enough without.
     """
     plain = ToolCallPart(call_id=row["call_id"], name=row["name"], arguments=row["arguments"], wire_id=row["wire_id"])
+    asked = calls.get(row["call_id"], plain)
     return CallState(
         id=row["id"],
         message_id=row["message_id"],
         position=row["position"],
-        call=calls.get(row["call_id"], plain),
+        call=asked,
         status=row["status"],
         result=row["result"],
         error=row["error"],
         attempts=row["attempts"],
         answered=row["result_message_id"] is not None,
+        decided_by=row["decided_by"],
+        decided_at=row["decided_at"],
+        approved_sha256=row["approved_sha256"],
+        altered=(asked.name, asked.arguments) != (plain.name, plain.arguments),
     )
 
 
@@ -227,7 +239,7 @@ def closing_row(entry: AttemptClosed) -> Row:
     }
 
 
-def usage_of(row: RowMapping, other_tokens: Mapping[str, Any], reported_cost: Decimal | None) -> Usage:
+def usage_of(row: Stored, other_tokens: Mapping[str, Any], reported_cost: Decimal | None) -> Usage:
     """The usage in a row, or in sums over rows."""
     return Usage(
         input_tokens=row["input_tokens"],
@@ -240,7 +252,7 @@ def usage_of(row: RowMapping, other_tokens: Mapping[str, Any], reported_cost: De
     )
 
 
-def attempt_of(row: RowMapping) -> AttemptState:
+def attempt_of(row: Stored) -> AttemptState:
     """The state of an attempt's row."""
     reported = row["cost"] if row["price_source"] == PROVIDER_SOURCE else None
     return AttemptState(
@@ -259,7 +271,7 @@ def attempt_of(row: RowMapping) -> AttemptState:
 # ── turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def turn_of(row: RowMapping, calls: tuple[CallState, ...], attempts: tuple[AttemptState, ...]) -> TurnState:
+def turn_of(row: Stored, calls: tuple[CallState, ...], attempts: tuple[AttemptState, ...]) -> TurnState:
     """The state of a turn.
 
     Args:

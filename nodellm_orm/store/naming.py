@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, PrimaryKeyConstraint, UniqueConstraint
 from sqlalchemy.sql.naming import conv
+
+from nodellm_orm.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,6 +28,8 @@ CONVENTION: Final = {
 }
 """The convention of `Base`; on a host's own base our names are the same, because they are given in full."""
 
+_PREFIX: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
+"""The longest name with the longest prefix still fits the 63 bytes that PostgreSQL allows."""
 _OPTIONS: Final = {"engine": "InnoDB", "charset": "utf8mb4", "collate": "utf8mb4_bin"}
 
 
@@ -89,3 +94,18 @@ class Naming:
         """The foreign key to the chat; without a cascade, because deletions are said aloud."""
         chats = self.table("chats") if self.schema is None else f"{self.schema}.{self.table('chats')}"
         return ForeignKeyConstraint(["chat_id"], [f"{chats}.id"], name=conv(f"fk_{self.table(suffix)}_chat_id"))
+
+
+def usable(naming: Naming) -> Naming:
+    """The same naming, when it can be used for tables and in migrations.
+
+    Raises:
+        ConfigurationError: the prefix is empty, too long, or would need escaping.
+    """
+    if not isinstance(naming.prefix, str) or not _PREFIX.fullmatch(naming.prefix):
+        msg = (
+            f"prefix={naming.prefix!r} cannot be used for tables; give 1 to 24 letters, digits and underscores, "
+            "such as 'llm_' (without one, our version table would be your own Alembic's)"
+        )
+        raise ConfigurationError(msg)
+    return naming

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, select, tuple_, update
+from sqlalchemy import bindparam, null, select, tuple_, update
 
 from nodellm_orm.errors import StaleChatError
-from nodellm_orm.ports.journal import Hold, TurnEnded
+from nodellm_orm.ports.journal import Hold, TurnEnded, TurnReleased
 from nodellm_orm.store.entries import Scope, apply
 from nodellm_orm.store.guard import (
     CACHED,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _BATCH: Final = 200
 """Holds a statement: five parameters each, far below every database's limit."""
+_OVER: Final = -1.0
+"""Seconds that a lease has left which is let go of: less than none, as clocks of databases have steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,11 +66,12 @@ class Record:
             "b_count": count,
         }
         ends = self._ending is not None
+        releases = any(isinstance(entry, TurnReleased) for entry in self.entries)
         if not ends:
-            parameters["b_lease"] = hold.lease
+            parameters["b_lease"] = _OVER if releases else hold.lease
         if position is not None:
             parameters["b_position"] = position
-        statement = _advance(self.tables.chats, positioned=position is not None, ends=ends)
+        statement = _advance(self.tables.chats, positioned=position is not None, ends=ends, releases=releases)
         if not executed(connection, statement, parameters):
             self._refuse(connection, position)
         scope = Scope(chat_id=hold.chat_id, turn_id=hold.turn_id, owner=hold.owner, labels=hold.labels)
@@ -91,6 +94,9 @@ class Record:
             if held == (hold.turn_id, hold.worker, hold.fence, hold.step):
                 msg = f"position {position} is not the next one, {state.next_position}"
                 raise ValueError(msg)
+        else:
+            msg = f"chat {hold.chat_id} was deleted while its turn ran; nothing was written, nor can it be carried on"
+            raise StaleChatError(msg)
         msg = (
             f"this worker no longer holds chat {hold.chat_id} (another has taken over, or the turn was ended); "
             "nothing was written; load the chat again to carry on from its rows"
@@ -114,9 +120,24 @@ class Record:
         key = {"b_chat": hold.chat_id, "b_turn": hold.turn_id}
         return self._next if connection.scalar(status_of_turn(self.tables.turns), key) == ending.status else None
 
+    def settled(self, connection: Connection) -> Hold | None:
+        """As `confirm`, but certain: whoever may still be committing the point has ended by then.
 
-def renew(connection: Connection, tables: Tables, holds: Sequence[Hold]) -> frozenset[UUID]:
+        He has the chat's row locked, and so has this, before it reads.
+        """
+        renew(connection, self.tables, (self.hold,))
+        return self.confirm(connection)
+
+
+def renew(connection: Connection, tables: Tables, holds: Sequence[Hold], *, beside: bool = False) -> frozenset[UUID]:
     """Extend leases, in one statement for all that are equally long.
+
+    Args:
+        connection: in a transaction.
+        tables: the records' tables.
+        holds: whose leases.
+        beside: transactions of tools are open. On MySQL a row of the host that refers to a chat locks the chat's row,
+            and then the chat's lease is left as it is: waiting for it would end in a deadlock with the tool's result.
 
     Returns:
         The turns that are no longer held.
@@ -125,15 +146,18 @@ def renew(connection: Connection, tables: Tables, holds: Sequence[Hold]) -> froz
     for lease in {hold.lease for hold in holds}:
         equal = [hold for hold in holds if hold.lease == lease]
         for start in range(0, len(equal), _BATCH):
-            lost |= _renew(connection, tables.chats, equal[start : start + _BATCH], lease)
+            lost |= _renew(connection, tables.chats, equal[start : start + _BATCH], lease, beside=beside)
     return frozenset(lost)
 
 
-def _renew(connection: Connection, chats: Table, holds: Sequence[Hold], lease: float) -> set[UUID]:
+def _renew(connection: Connection, chats: Table, holds: Sequence[Hold], lease: float, *, beside: bool) -> set[UUID]:
     ids = sorted({hold.chat_id for hold in holds})
     keys = {(hold.chat_id, hold.turn_id, hold.worker, hold.fence): hold.turn_id for hold in holds}
-    parameters = {"b_ids": ids, "b_holds": list(keys), "b_lease": lease}
-    if connection.execute(_extend(chats), parameters).rowcount == len(keys):
+    free = ids
+    if beside and connection.dialect.name in {"mysql", "mariadb"}:
+        free = sorted(connection.scalars(_unlocked(chats), {"b_ids": ids}))
+    parameters = {"b_ids": free, "b_holds": list(keys), "b_lease": lease}
+    if free and connection.execute(_extend(chats), parameters).rowcount == len(keys):
         return set()
     held = {tuple(row) for row in connection.execute(_held(chats), {"b_ids": ids})}
     return {turn_id for key, turn_id in keys.items() if key not in held}
@@ -143,11 +167,13 @@ def _renew(connection: Connection, chats: Table, holds: Sequence[Hold], lease: f
 
 
 @lru_cache(maxsize=CACHED)
-def _advance(chats: Table, *, positioned: bool, ends: bool) -> Update:
+def _advance(chats: Table, *, positioned: bool, ends: bool, releases: bool) -> Update:
     conditions = [*of_chat(chats, None), *hold_conditions(chats), chats.c.step == bindparam("b_step")]
     if positioned:
         conditions.append(chats.c.next_position == bindparam("b_position"))
     lease: dict[str, Any] = freed() if ends else {"lease_until": leased()}
+    if releases:
+        lease["lease_owner"] = null()  # nobody's hold is good any more
     return (
         touch(chats)
         .where(*conditions)
@@ -174,6 +200,12 @@ def _extend(chats: Table) -> Update:
         )
         .values(lease_until=leased())
     )
+
+
+@lru_cache(maxsize=CACHED)
+def _unlocked(chats: Table) -> Select[Any]:
+    found = chats.c.id.in_(bindparam("b_ids", expanding=True, type_=chats.c.id.type))
+    return select(chats.c.id).where(found).with_for_update(skip_locked=True)
 
 
 @lru_cache(maxsize=CACHED)

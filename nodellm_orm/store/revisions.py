@@ -6,7 +6,6 @@ Revisions are called with `Steps` instead of using Alembic's global ``op``: seve
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from io import StringIO
 from pathlib import Path
@@ -34,7 +33,6 @@ VIEW: Final = "usage"
 """The view's name, without the prefix."""
 BASE: Final = "base"
 """Before the first revision."""
-_PREFIX: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,23}")
 
 
 def location() -> Path:
@@ -68,21 +66,6 @@ def resolved(revision: str) -> str:
         return revision
     msg = f"there is no revision {revision!r}; use head, {BASE} or one of {', '.join(known())}"
     raise ConfigurationError(msg)
-
-
-def usable(naming: Naming) -> Naming:
-    """The same naming, when it can be used in migrations.
-
-    Raises:
-        ConfigurationError: the prefix is empty, too long, or would need escaping.
-    """
-    if not _PREFIX.fullmatch(naming.prefix):
-        msg = (
-            f"prefix={naming.prefix!r} cannot be used for tables; give 1 to 24 letters, digits and underscores, "
-            "such as 'llm_' (without one, our version table would be your own Alembic's)"
-        )
-        raise ConfigurationError(msg)
-    return naming
 
 
 def version_options(naming: Naming) -> dict[str, Any]:
@@ -156,16 +139,31 @@ def written(dialect: str, naming: Naming, lower: str | None, upper: str) -> str:
 
 
 def apply(op: Operating, naming: Naming, lower: str | None, upper: str) -> None:
-    """Run the operations that lead up within a migration of somebody else's, and note the revision reached."""
+    """Run the operations that lead up within a migration of somebody else's, and note the revision reached.
+
+    Raises:
+        ConfigurationError: there is no way up from the one to the other.
+        SchemaVersionError: the tables are at a revision that is not between them.
+    """
+    _check_order(lower, upper, f"upgrade_operations leads up, not from {lower or BASE} to {upper}")
     steps = Steps(op, naming)
+    # Whoever begins with nothing may find tables: each step looks at what is there.
+    _check_place(steps, None if lower in {None, BASE} else lower, upper)
     for script in path_up(lower, upper):
         script.module.upgrade(steps)
     _note(steps, upper)
 
 
 def revert(op: Operating, naming: Naming, upper: str, lower: str) -> None:
-    """Run the operations that lead down within a migration of somebody else's, and note the revision reached."""
+    """Run the operations that lead down within a migration of somebody else's, and note the revision reached.
+
+    Raises:
+        ConfigurationError: there is no way down from the one to the other.
+        SchemaVersionError: the tables are at a revision that is not between them.
+    """
+    _check_order(lower, upper, f"downgrade_operations leads down, not from {upper} to {lower}")
     steps = Steps(op, naming)
+    _check_place(steps, lower, upper)
     for script in path_down(upper, lower):
         script.module.downgrade(steps)
     _note(steps, lower)
@@ -179,6 +177,30 @@ def _run(connection: Connection, naming: Naming, path: Callable[[str | None], li
         connection=connection, opts={**version_options(naming), "script": scripts(), "fn": chosen}
     )
     context.run_migrations(steps=Steps(Operations(context), naming))
+
+
+def _check_order(lower: str | None, upper: str, wrong: str) -> None:
+    if _height(lower) >= _height(upper):
+        msg = f"{wrong}; the revisions are, in order: {', '.join(known())}"
+        raise ConfigurationError(msg)
+
+
+def _check_place(steps: Steps, lower: str | None, upper: str) -> None:
+    """Refuse to skip steps, or to note an older revision than the tables are at; where SQL is written, nobody knows."""
+    context = steps.op.get_context()
+    if context.as_sql or context.connection is None:
+        return
+    current = stored(context.connection, steps.naming)
+    if current is None or current in known():
+        low, high = _height(lower), _height(upper)
+        # What was interrupted behind its last step is run again, and finds the revision noted.
+        if low <= _height(current) <= high:
+            return
+    msg = (
+        f"the tables {steps.naming.prefix}* are at revision {current or BASE}, but your revision leads between "
+        f"{lower or BASE} and {upper}; correct from_revision and to_revision, or run the revisions before it"
+    )
+    raise SchemaVersionError(msg)
 
 
 def _note(steps: Steps, revision: str) -> None:

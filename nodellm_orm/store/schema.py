@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateSchema
 from nodellm_orm.errors import ConfigurationError, SchemaVersionError, StorageError
 from nodellm_orm.store import revisions
 from nodellm_orm.store.failures import code_of, translate
-from nodellm_orm.store.naming import Naming
+from nodellm_orm.store.naming import Naming, usable
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.schema_lock import exclusive
 
@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     Bind: TypeAlias = AsyncEngine | AsyncConnection | AsyncSession | async_sessionmaker[AsyncSession]
     """What names a database. A session is not used itself, only what it is bound to."""
 
-_UPGRADE: Final = "run `nodellm-orm db upgrade`, or `await migrate(engine)` at start-up"
+_UPGRADE: Final = (
+    "run `nodellm-orm db upgrade`, or `await migrate(engine)` at start-up; where your own Alembic owns the tables, "
+    "call nodellm_orm.alembic.upgrade_operations in a revision of yours"
+)
 _FORBIDDEN: Final = frozenset({"42501", 1044, 1142})
 """PostgreSQL's and MySQL's codes for a missing privilege."""
 _DIALECTS: Final = ("sqlite", "postgresql", "mysql", "mariadb")
@@ -184,11 +187,11 @@ def sql(
 
 def _naming(records: Records | None, prefix: str | None, schema: str | None) -> Naming:
     if records is None:
-        return revisions.usable(Naming(schema=schema) if prefix is None else Naming(prefix, schema))
+        return usable(Naming(schema=schema) if prefix is None else Naming(prefix, schema))
     if prefix is not None or schema is not None:
         msg = "records= brings its own prefix and schema; leave prefix= and schema= out"
         raise ConfigurationError(msg)
-    return revisions.usable(records.naming)
+    return usable(records.naming)
 
 
 def _refuse_own_columns(records: Records | None) -> None:

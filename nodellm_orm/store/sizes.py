@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import text
 
 from nodellm_orm.errors import StorageError
+from nodellm_orm.store.sealed import Sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,7 +40,8 @@ def check_sizes(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> No
     if connection.dialect.name not in _MYSQL:
         return
     for row in rows:
-        values = [value for value in row.values() if isinstance(value, str | bytes)]
+        stored = (value.raw if isinstance(value, Sealed) else value for value in row.values())
+        values = [value for value in stored if isinstance(value, str | bytes)]
         if sum(map(len, values)) <= _UNQUESTIONED:
             continue
         limit = _limit(connection)

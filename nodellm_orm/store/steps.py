@@ -82,6 +82,29 @@ class Steps:
         if inspector is None or inspector.has_table(name, schema=schema):
             self.op.drop_table(name, schema=schema, if_exists=inspector is None)
 
+    def add_column(self, suffix: str, column: Column[Any]) -> None:
+        """Add a column at the end of a table, unless it is there.
+
+        Args:
+            suffix: the table's name without the prefix.
+            column: may be NULL or has a default of the server's, so that the rows that are there can take it.
+        """
+        if column.name not in self._columns(suffix):
+            self.op.add_column(self.naming.table(suffix), column, schema=self.naming.schema)
+
+    def drop_column(self, suffix: str, name: str) -> None:
+        """Drop a column, if it is there; a constraint or an index on it has to be dropped first."""
+        if self._inspector() is None or name in self._columns(suffix):
+            self.op.drop_column(self.naming.table(suffix), name, schema=self.naming.schema)
+
+    def _columns(self, suffix: str) -> set[str]:
+        """The columns that a table has now; none where SQL is only written down."""
+        inspector = self._inspector()
+        if inspector is None:
+            return set()
+        found = inspector.get_columns(self.naming.table(suffix), schema=self.naming.schema)
+        return {column["name"] for column in found}
+
     def create_index(self, suffix: str, *columns: str) -> None:
         """Create an index under its fixed name, unless it is there."""
         table, schema = self.naming.table(suffix), self.naming.schema

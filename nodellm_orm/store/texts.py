@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from nodellm_orm.domain.jsontext import encode
-from nodellm_orm.store.absent import insert_absent
+from nodellm_orm.store.absent import insert_or_date
 from nodellm_orm.store.entries import send
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Connection, Engine
 
     from nodellm_orm.store.access import Access
+    from nodellm_orm.store.define import Tables
+    from nodellm_orm.store.mapping import Row
 
 _REMEMBERED: Final = 8192
 """Texts an engine; then all are forgotten and looked for again."""
-_BELIEVED: Final = 300.0
-"""Seconds after which a text is written again if it is missing: somebody may have deleted it."""
+BELIEVED: Final = 300.0
+"""Seconds after which a text is written again, or dated anew: what was not dated for longer may be deleted."""
 
 _Key = tuple[str, str | None, str]
 _known: WeakKeyDictionary[Engine, dict[_Key, float]] = WeakKeyDictionary()
@@ -36,23 +38,33 @@ def digest(text: str) -> str:
     return hashlib.sha256(encode(text)).hexdigest()
 
 
+def forget(engine: Engine) -> None:
+    """Texts of a database were deleted: look for all of them again.
+
+    Args:
+        engine: the database's.
+    """
+    _known.pop(engine, None)
+
+
 class Texts:
     """The texts of one turn that may not be stored yet.
 
     Args:
         access: the database.
-        table: where texts are kept.
+        tables: the records' tables.
         owner: whose.
         texts: the texts.
     """
 
-    def __init__(self, access: Access, table: Table, owner: str | None, texts: Iterable[str]) -> None:
+    def __init__(self, access: Access, tables: Tables, owner: str | None, texts: Iterable[str]) -> None:
         """Leave out what is known to be stored."""
         self._access = access
-        self._table = table
+        self._table = tables.texts
+        self._sealer = tables.sealer
         self._owner = owner
         known = _known.get(access.engine, {})
-        limit = time.monotonic() - _BELIEVED
+        limit = time.monotonic() - BELIEVED
         by_digest = {digest(text): text for text in texts}
         # Sorted: two transactions that write the same texts wait for each other in one order.
         self._missing = [
@@ -64,9 +76,10 @@ class Texts:
 
     def write(self, connection: Connection) -> None:
         """Write those that are missing, in the transaction of the turn that refers to them."""
-        rows = [{"owner": self._owner, "sha256": key, "text": text} for key, text in self._missing]
+        rows: list[Row] = [{"owner": self._owner, "sha256": key, "text": text} for key, text in self._missing]
         if rows:
-            send(connection, insert_absent(connection.dialect.name, self._table), rows)
+            sealed = self._sealer.sealed_rows("texts", rows, owner=self._owner, key="sha256")
+            send(connection, insert_or_date(connection.dialect.name, self._table), sealed)
 
     def remember(self) -> None:
         """They are committed: do not write them again."""

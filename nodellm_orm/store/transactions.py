@@ -60,6 +60,11 @@ class Access(ABC):
         self._shared = shared
 
     @property
+    def deadline(self) -> float:
+        """Seconds that one transaction may take, retries included."""
+        return self._deadline
+
+    @property
     def concurrent(self) -> bool:
         """Whether several tasks may run transactions at once."""
         return not self._shared
@@ -162,7 +167,7 @@ class Access(ABC):
                 if not self.durable or failures[kind] >= _ATTEMPTS.get(kind, 1):
                     raise translate(error) from error
                 unsure = unsure or kind is Nature.LOST
-                await asyncio.sleep(_pause(failures[kind]))
+                await asyncio.sleep(pause(failures[kind]))
 
     async def _look_back(self, confirm: Callable[[Connection], T | None]) -> T | None:
         try:
@@ -177,6 +182,11 @@ class Access(ABC):
             return await greenlet_spawn(self.look if reading else self.write, work)
 
 
-def _pause(failures: int) -> float:
+def pause(failures: int) -> float:
+    """Seconds to wait before something is tried again, longer each time.
+
+    Args:
+        failures: how often it has failed, from 1.
+    """
     longest = min(_FIRST_PAUSE * 2.0**failures, _LONGEST_PAUSE)
     return _CHANCE.uniform(longest / 4, longest)

@@ -24,6 +24,7 @@ from nodellm_orm.domain.jsontext import JsonTextError, JsonValue, dumps, loads
 from nodellm_orm.domain.money import PICO, exact
 from nodellm_orm.errors import StorageError
 from nodellm_orm.store.escaping import MARK, escape, escape_json, escape_key, unescape, unescape_json
+from nodellm_orm.store.sealed import BYTES_MARK, TEXT_MARK, Sealed
 
 if TYPE_CHECKING:
     from sqlalchemy import BindParameter, ColumnElement
@@ -160,7 +161,7 @@ class OwnerScope(Key):
 
 
 class LongText(TypeDecorator[str]):
-    """Text of any length that reads back equal, whatever is in it."""
+    """Text of any length that reads back equal, whatever is in it; a `Sealed` value stays one."""
 
     impl = Text
     cache_ok = True
@@ -171,15 +172,19 @@ class LongText(TypeDecorator[str]):
             return mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")
         return Text()
 
-    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Escape what databases cannot hold."""
         del dialect
+        if isinstance(value, Sealed):
+            return value.raw
         return None if value is None else escape(value)
 
-    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
         """Undo the escape."""
         del dialect
-        return None if value is None else unescape(value)
+        if value is None:
+            return None
+        return Sealed(value) if value.startswith(TEXT_MARK) else unescape(value)
 
 
 class JsonDocument(LongText):
@@ -345,8 +350,12 @@ def _unhex(element: _SentAsHex, compiler: SQLCompiler, **options: Any) -> str:
     return f"UNHEX({compiler.process(element.clauses, **options)})"
 
 
+def _raw(value: Any) -> Any:
+    return value.raw if isinstance(value, Sealed) else value
+
+
 class LongBlob(TypeDecorator[bytes]):
-    """Bytes of any length.
+    """Bytes of any length; a `Sealed` value stays one.
 
     MySQL is sent their digits: aiomysql cannot send bytes with every version of PyMySQL that it accepts, and what other
     drivers escape becomes as long in the worst case.
@@ -362,8 +371,18 @@ class LongBlob(TypeDecorator[bytes]):
     def bind_processor(self, dialect: Dialect) -> Any:
         """On MySQL, digits in place of what the driver makes of bytes."""
         if dialect.name in _MYSQL:
-            return lambda value: None if value is None else bytes(value).hex()
+            return lambda value: None if value is None else bytes(_raw(value)).hex()
         return super().bind_processor(dialect)
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Take a sealed value as it stands."""
+        del dialect
+        return _raw(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Tell sealed values from plain ones."""
+        del dialect
+        return Sealed(bytes(value)) if value is not None and value.startswith(BYTES_MARK) else value
 
     def bind_expression(self, bindparam: BindParameter[bytes]) -> ColumnElement[bytes]:
         """Where a value stands in a statement."""

@@ -34,7 +34,7 @@ REMEDIES: Final[Mapping[type[ProviderError], tuple[str, str]]] = MappingProxyTyp
         BadRequestError: ("the request was not accepted", "change what the message names, then ask again"),
         ContextWindowError: (
             "the conversation is too long for the model",
-            "shorten it (history_window=), lower max_tokens, or use a model with a larger context window",
+            "shorten it (history_window= or compact()), lower max_tokens, or use a model with a larger context window",
         ),
         ContentFilterError: ("the provider's content filter stopped it", "reword the message that was filtered"),
         RateLimitError: ("too many requests or tokens just now", "wait and ask again, or send less at a time"),
@@ -61,7 +61,8 @@ def explained(cls: type[ProviderError], status: int | None, said: str) -> str:
     """
     what, remedy = REMEDIES[cls]
     number = f" (HTTP {status})" if status is not None else ""
-    quoted = shown(" ".join(said.split()), _MESSAGE_CHARS)
+    harmless = "".join(c if c.isprintable() else " " for c in said)  # a terminal or a log would obey the others
+    quoted = shown(" ".join(harmless.split()), _MESSAGE_CHARS)
     if quoted.startswith(HTML_PAGE):
         remedy = f"{remedy}, and check base_url and any proxy in between"
     return f"{what}{number}: {quoted or 'it did not say why'}; {remedy}"

@@ -45,6 +45,19 @@ async def engine(database: str) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
+@pytest.fixture(params=("memory", *KINDS))
+async def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[AsyncEngine | None]:
+    """Each database in turn, and none."""
+    if request.param == "memory":
+        yield None
+        return
+    async with empty_database(request.param, tmp_path) as url:
+        engine = create_async_engine(url)
+        await migrate(engine)
+        yield engine
+        await engine.dispose()
+
+
 @pytest.fixture(params=APIS)
 def speaker(request: pytest.FixtureRequest) -> Speaker:
     """Each wire format in turn."""

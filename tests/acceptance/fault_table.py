@@ -47,7 +47,12 @@ def coverage() -> dict[str, list[str]]:
         told = Path(folder) / "told"
         command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", __spec__.name, TESTS.name]
         environment = {**os.environ, _TOLD: str(told)}
-        subprocess.run(command, cwd=TESTS.parent, env=environment, check=True, capture_output=True)  # noqa: S603
+        done = subprocess.run(  # noqa: S603 — our own command
+            command, cwd=TESTS.parent, env=environment, check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            msg = f"the tests cannot be collected:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+            raise RuntimeError(msg)
         found: dict[str, list[str]] = json.loads(told.read_text("utf-8"))
     return found
 

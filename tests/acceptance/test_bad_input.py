@@ -157,6 +157,7 @@ def test_client_that_cannot_be_meant_is_refused_at_once(given: Any, named: Any, 
         create_llm(*given, **named)
 
 
+@pytest.mark.fault("E01")
 @pytest.mark.parametrize("where", ["api_key", "OPENAI_API_KEY"])
 @pytest.mark.parametrize("key", [f"{CANARY}\n", f"{CANARY}\r\nX-Evil: 1", f"{CANARY}é", f"{CANARY}\x00"])
 def test_malformed_key_is_refused_by_name_and_never_shown(where: str, key: str) -> None:
@@ -229,6 +230,7 @@ async def test_database_without_tables_names_the_command(database_kind: Any, tmp
         await engine.dispose()
 
 
+@pytest.mark.fault("B38")
 async def test_closed_session_is_refused_and_an_ordinary_one_may_be_closed(sqlite: AsyncEngine) -> None:
     """A session closed for good is refused; the usual kind, which opens again, keeps working."""
     async with OPENAI.server(Says(text="ok")) as server, OPENAI.llm(server) as llm:
@@ -271,6 +273,7 @@ async def test_closed_client_says_so_before_anything_is_written(sqlite: AsyncEng
 # ── whose chat ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("E10")
 async def test_wrong_owner_looks_exactly_like_no_chat(engine: AsyncEngine, llm: LLM) -> None:
     """An unknown id and a wrong, missing or similar owner give the same error, and lists do not show the chat."""
     chat = await create_chat(engine, llm, owner="ann")
@@ -367,6 +370,8 @@ CREATING: list[tuple[dict[str, Any], str]] = [
     ({"history_window": 0}, "at least 1"),
     ({"lease": -1}, "lease is a number of seconds above 0"),
     ({"lease": math.nan}, "lease is a number of seconds above 0"),
+    ({"max_takeovers": -1}, "max_takeovers is a whole number of at least 0"),
+    ({"max_takeovers": 1.5}, "max_takeovers is a whole number of at least 0"),
     ({"database_timeout": -1}, "leave it out or give one, as 30.0"),
     ({"durability": "steps"}, "'step' or 'turn'"),
     ({"transactions": "mine"}, "'own' or 'caller'"),
@@ -560,6 +565,10 @@ async def test_huge_max_tokens_is_the_providers_to_refuse(sqlite: AsyncEngine, s
 # ── hostile text ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("B16")
+@pytest.mark.fault("B17")
+@pytest.mark.fault("B19")
+@pytest.mark.fault("B21")
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_any_text_is_stored_and_read_back_equal(engine: AsyncEngine, name: str) -> None:
     """Questions, answers, instructions, titles, metadata, arguments and results of any text come back as they were."""
@@ -607,6 +616,7 @@ async def test_any_text_is_stored_and_read_back_equal(engine: AsyncEngine, name:
     assert summary.id == chat.id
 
 
+@pytest.mark.fault("B31")
 async def test_owners_and_keys_that_databases_confuse_are_told_apart(engine: AsyncEngine) -> None:
     """Case, accents, trailing spaces and the empty text tell owners and idempotency keys apart on every database."""
     keys = ["k", "K", "k ", "k  ", "ḱ", "k\x00", "\ud800", "\ufdd0d800"]
@@ -623,6 +633,7 @@ async def test_owners_and_keys_that_databases_confuse_are_told_apart(engine: Asy
     assert [c.id for c in await list_chats(engine)] == [chat.id]
 
 
+@pytest.mark.fault("B24")
 @pytest.mark.parametrize(
     "arguments", ['{"x": NaN}', '{"x": Infinity}', '{"x": -Infinity}', '{"x": 1e999}', "[1]", '{"x": ', "\x00"]
 )
@@ -648,6 +659,7 @@ async def test_arguments_that_are_no_json_object_are_told_to_the_model(engine: A
     check(server.requests[1].json(), "openai_chat")
 
 
+@pytest.mark.fault("B24")
 @pytest.mark.parametrize("value", [math.nan, math.inf, {"a": [-math.inf]}, {1: 2, "1": 3}, object(), b"\xff"])
 async def test_results_without_json_form_are_an_error_for_the_model(engine: AsyncEngine, value: object) -> None:
     """A result that JSON has no form for becomes a readable error on row and wire; the turn goes on."""
@@ -665,6 +677,7 @@ async def test_results_without_json_form_are_an_error_for_the_model(engine: Asyn
     assert "The tool ran, but" in str(made.result)
 
 
+@pytest.mark.fault("B25")
 async def test_numbers_beyond_64_bits_are_kept_where_they_are_text(engine: AsyncEngine) -> None:
     """Large numbers and long fractions in arguments and metadata keep all their digits."""
     big = 2**80 + 1
@@ -679,6 +692,7 @@ async def test_numbers_beyond_64_bits_are_kept_where_they_are_text(engine: Async
     assert loaded.messages[1].tool_calls[0].arguments == arguments
 
 
+@pytest.mark.fault("B27")
 async def test_absurd_token_counts_do_not_cost_the_answer(engine: AsyncEngine) -> None:
     """A server that reports counts beyond any integer column still has its answer stored and returned."""
     script = [Says(text="paid for", usage=(2**63 - 1, 2**62)), Says(text="also", usage=(10**30, -5)), Says(text="ok")]
@@ -691,6 +705,7 @@ async def test_absurd_token_counts_do_not_cost_the_answer(engine: AsyncEngine) -
     assert (usage.requests, usage.failures) == (3, 0)
 
 
+@pytest.mark.fault("B22")
 async def test_question_larger_than_a_packet_is_kept_or_refused_and_never_lost(engine: AsyncEngine) -> None:
     """17 MB of text are stored as they are, or refused before anything is sent with the setting that allows them."""
     text = "0123456789abcdef" * (17 * 2**16)
@@ -708,6 +723,7 @@ async def test_question_larger_than_a_packet_is_kept_or_refused_and_never_lost(e
         assert (await (await load_chat(engine, llm, chat.id)).ask("short")).content in {"read", "ok"}
 
 
+@pytest.mark.fault("B28")
 async def test_costs_add_up_exactly_and_moments_have_a_zone(engine: AsyncEngine) -> None:
     """Ten times ten cents is one dollar on every database, and timestamps are aware, in UTC."""
     prices = {OPENAI.model: Price(input=Decimal(100_000), output=Decimal(0))}
@@ -806,6 +822,7 @@ def told(error: BaseException, *, frames: bool = True) -> str:
     return "\n".join([*texts, *ours, *traceback.format_exception(error)])
 
 
+@pytest.mark.fault("E01")
 async def test_key_is_nowhere_but_on_the_wire(
     tmp_path: Path, speaker: Speaker, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from nodellm_orm import create_chat, load_chat, tool
-from nodellm_orm.testing import FakeCall, LoopbackServer
+from nodellm_orm.testing import FakeCall, LoopbackServer, Stall
 from tests.acceptance.speakers import Says, Speaker
 from tests.acceptance.validity import check, check_history, last_words, stored
 
@@ -120,7 +120,7 @@ async def swept(engine: AsyncEngine, llm: LLM, at: Collection[int]) -> bool:
 @pytest.mark.fault("C48")
 @pytest.mark.timeout(300)
 async def test_a_turn_that_is_cancelled_at_any_step_leaves_whole_rows(engine: AsyncEngine) -> None:
-    """At each place where a turn can be cancelled its rows are as before or as after, and nothing is held (C48)."""
+    """At each place where a turn can be cancelled its rows are as before or as after, and nothing is held."""
     async with LoopbackServer(answer) as server, SPEAKER.llm(server) as llm:
         for step in count(1):
             if not await swept(engine, llm, {step}):
@@ -131,7 +131,7 @@ async def test_a_turn_that_is_cancelled_at_any_step_leaves_whole_rows(engine: As
 @pytest.mark.fault("C49")
 @pytest.mark.timeout(300)
 async def test_a_turn_that_is_cancelled_while_it_is_being_cancelled(engine: AsyncEngine) -> None:
-    """A second cancellation, while the end of the turn is written, changes nothing of that (C49)."""
+    """A second cancellation, while the end of the turn is written, changes nothing of that."""
     async with LoopbackServer(answer) as server, SPEAKER.llm(server) as llm:
         for step in count(1, 2):
             if not await swept(engine, llm, {step, step + 1, step + 2}):
@@ -150,45 +150,45 @@ async def ended(engine: AsyncEngine, server: LoopbackServer, llm: LLM, chat_id: 
     assert [row.status for row in rows.requests] == ["cancelled", "ok"]
 
 
-class Silent:
+def silent() -> LoopbackServer:
     """A provider that does not answer its first request."""
-
-    def __init__(self) -> None:
-        self._never = asyncio.Event()
-        self.server = LoopbackServer(self._answer)
-
-    async def _answer(self, request: ReceivedRequest) -> Answer:
-        if len(self.server.requests) == 1:
-            await self._never.wait()
-        return await answer(request)
+    return LoopbackServer([(Stall(),), SPEAKER.answer(Says(text="fine"), stream=False)])
 
 
 @pytest.mark.fault("C50")
 async def test_a_question_whose_time_is_up(engine: AsyncEngine) -> None:
-    """``asyncio.timeout`` around a question ends its turn and leaves the provider (C50)."""
-    async with (silent := Silent()).server as server, SPEAKER.llm(server) as llm:
+    """``asyncio.timeout`` around a question ends its turn and leaves the provider."""
+    async with silent() as server, SPEAKER.llm(server) as llm:
         chat = await create_chat(engine, llm)
-        with pytest.raises(TimeoutError):
+
+        async def impatient() -> None:
             async with asyncio.timeout(None) as limit, asyncio.TaskGroup() as group:
                 group.create_task(chat.ask("Hello"))
                 await server.until_received(1)
                 limit.reschedule(0)
+
+        with pytest.raises(TimeoutError):
+            await impatient()
         await ended(engine, server, llm, chat.id)
 
 
 @pytest.mark.fault("C51")
 async def test_a_question_whose_neighbour_fails(engine: AsyncEngine) -> None:
-    """In a task group that fails the turn of every other task ends, and its provider is left (C51)."""
+    """In a task group that fails the turn of every other task ends, and its provider is left."""
 
     async def fail() -> None:
         await server.until_received(1)
         raise ZeroDivisionError
 
-    async with (silent := Silent()).server as server, SPEAKER.llm(server) as llm:
+    async with silent() as server, SPEAKER.llm(server) as llm:
         chat = await create_chat(engine, llm)
-        with pytest.raises(ExceptionGroup) as caught:
+
+        async def together() -> None:
             async with asyncio.TaskGroup() as group:
                 group.create_task(chat.ask("Hello"))
                 group.create_task(fail())
+
+        with pytest.raises(ExceptionGroup) as caught:
+            await together()
         assert caught.group_contains(ZeroDivisionError)
         await ended(engine, server, llm, chat.id)

@@ -7,16 +7,17 @@ import importlib.util
 import json
 import signal
 import sys
+from collections import Counter
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nodellm_orm import make_engine
+from nodellm_orm import create_chat, create_llm, make_engine, migrate
 from nodellm_orm.models import ChatRecord, MessageRecord, TurnRecord
 from nodellm_orm.testing import (
     FakeCall,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from sqlalchemy import Select
 
-    from nodellm_orm.testing import Answer
+    from nodellm_orm.testing import Answer, ReceivedRequest
     from tests.acceptance.cli.shell import Finished
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
@@ -154,6 +155,65 @@ async def test_resume_finishes_what_a_killed_process_left(tmp_path: Path) -> Non
     assert await turns(tmp_path) == ["completed"]
 
 
+async def strand(folder: Path, count: int) -> None:
+    """Chats whose worker died while it waited for its first answer: as many rows as a killed process would leave."""
+    async with LoopbackServer([(Stall(),)] * count) as server:
+        engine = make_engine(f"sqlite:///{folder / 'chats.db'}")
+        await migrate(engine)
+        llm = create_llm("openai_compatible", model="gpt-5-mini", base_url=server.url)
+        chats = [await create_chat(engine, llm, owner=f"owner {number % 3}") for number in range(count)]
+        asking = [asyncio.create_task(chat.ask(f"Question {number}")) for number, chat in enumerate(chats)]
+        await server.until_received(count)
+        await llm.aclose(grace=0)
+        await asyncio.gather(*asking, return_exceptions=True)
+        await engine.dispose()
+
+
+@pytest.mark.fault("C55")
+async def test_workers_side_by_side_do_nothing_twice(tmp_path: Path) -> None:
+    """Three workers carry on twenty interrupted turns, each turn by one of them, and end when told to."""
+    count, workers = 20, 3
+    await strand(tmp_path, count)
+    asked: Counter[str] = Counter()
+
+    async def answer(request: ReceivedRequest) -> Answer:
+        body: Any = request.json()
+        asked[body["messages"][-1]["content"]] += 1
+        return said("Answered after all.")
+
+    async with LoopbackServer(answer) as server:
+        shell = Shell.at(tmp_path, **settings_for(server, WORKER_PAUSE="0.1"))
+        running = [await shell.start(sys.executable, str(EXAMPLES / "worker.py")) for _ in range(workers)]
+        async with asyncio.timeout(60):
+            while (await turns(tmp_path)).count("completed") < count:  # noqa: ASYNC110 — it is the database that knows
+                await asyncio.sleep(0.1)
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        told = [await asyncio.wait_for(process.communicate(), 60) for process in running]
+
+    assert [(process.returncode, err) for process, (_, err) in zip(running, told, strict=True)] == [(0, b"")] * workers
+    assert asked == Counter({f"Question {number}": 1 for number in range(count)})
+    assert sum(out.count(b"Answered after all.") for out, _ in told) == count
+    assert await selected(tmp_path, select(func.sum(TurnRecord.takeovers))) == [(0,)]
+
+
+@pytest.mark.fault("C44")
+async def test_a_worker_that_is_told_to_end_leaves_its_turn_to_the_next(tmp_path: Path) -> None:
+    """On SIGTERM a worker waits its grace for the answer, then leaves; the next worker has the turn at once."""
+    await strand(tmp_path, 1)
+    async with LoopbackServer([(Stall(),), said("Answered after all.")]) as server:
+        shell = Shell.at(tmp_path, **settings_for(server, WORKER_PAUSE="0.1"))
+        first = await shell.start(sys.executable, str(EXAMPLES / "worker.py"))
+        await server.until_received(1)
+        first.send_signal(signal.SIGTERM)
+        out, err = await asyncio.wait_for(first.communicate(), 60)
+        done = await run("resume.py", tmp_path, server)
+    assert (first.returncode, err) == (0, b"")
+    assert b"the client was closed while turn" in out
+    assert "1 interrupted" in done.out
+    assert "Answered after all." in done.out
+
+
 async def test_demo_holds_a_conversation_in_two_processes(tmp_path: Path) -> None:
     """The tool runs, rows and cost are printed, a second process carries on, and running it again starts afresh."""
     answers = [
@@ -201,9 +261,9 @@ async def test_a_demo_that_fails_says_so(tmp_path: Path, answers: Sequence[Answe
 # ── the web backend ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def load_app() -> FastAPI:
+def load_app(name: str) -> FastAPI:
     """The application, imported as uvicorn imports it."""
-    spec = importlib.util.spec_from_file_location("fastapi_app", EXAMPLES / "fastapi_app.py")
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -214,13 +274,13 @@ def load_app() -> FastAPI:
 
 @asynccontextmanager
 async def in_process(
-    folder: Path, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch
+    folder: Path, server: LoopbackServer, monkeypatch: pytest.MonkeyPatch, example: str = "fastapi_app"
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application in this process, between start-up and shutdown."""
     database = f"sqlite:///{folder / 'chats.db'}"
     for name, value in settings_for(server, NODELLM_DATABASE_URL=database).items():
         monkeypatch.setenv(name, value)
-    app = load_app()
+    app = load_app(example)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),
@@ -281,6 +341,47 @@ async def test_the_backend_tells_a_failure_as_an_event(tmp_path: Path, monkeypat
     assert await messages(tmp_path) == [("user", "Hello?", "complete")]
 
 
+async def test_the_shop_s_staff_decides_across_restarts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refund waits through a restart, is approved by a clerk and run once; another one is denied, and not run."""
+    answers = [
+        *(called("refund", order=7, cents=250), said("You get 2.50 euros.")),
+        *(called("refund", order=8, cents=9900), said("That needs a phone call.")),
+    ]
+    customer, clerk = {"X-Customer": "ann"}, {"X-Clerk": "bea"}
+    async with LoopbackServer(answers) as server:
+        async with in_process(tmp_path, server, monkeypatch, "approval") as client:
+            chat = (await client.post("/chats", headers=customer)).json()["id"]
+            asking = {"question": "My money back!"}
+            asked = await client.post(f"/chats/{chat}/questions", headers=customer, json=asking)
+            assert asked.json()["finish_reason"] == "approval"
+            refused = await client.post(f"/chats/{chat}/questions", headers=customer, json=asking)
+            assert (refused.status_code, len(server.requests)) == (409, 1)
+        async with in_process(tmp_path, server, monkeypatch, "approval") as client:
+            (waiting,) = (await client.get("/approvals", headers=clerk)).json()
+            assert (waiting["customer"], waiting["arguments"]) == ("ann", '{"order":7,"cents":250}')
+            path = f"/approvals/{chat}/{waiting['call']}"
+            assert (await client.post(f"{path}/approve")).status_code == 422
+            assert (await client.post(f"/approvals/{chat}/none/approve", headers=clerk)).status_code == 404
+            assert (await client.post(f"{path}/approve", headers=clerk)).status_code == 202
+            late = await client.post(f"{path}/deny", headers=clerk, json={"reason": "Too much."})
+            assert (late.status_code, "was approved by bea" in late.json()["detail"]) == (409, True)
+            assert (await client.get("/approvals", headers=clerk)).json() == []
+            again = {"question": "And for order 8?"}
+            await client.post(f"/chats/{chat}/questions", headers=customer, json=again)
+            (waiting,) = (await client.get("/approvals", headers=clerk)).json()
+            path = f"/approvals/{chat}/{waiting['call']}"
+            denied = await client.post(f"{path}/deny", headers=clerk, json={"reason": "Only by phone."})
+            history = (await client.get(f"/chats/{chat}", headers=customer)).json()
+    assert denied.status_code == 202
+    assert [message["content"] for message in history if message["role"] == "tool"] == [
+        "250 cents are paid back for order 7, as bea allowed",
+        "Only by phone.",
+    ]
+    assert history[-1] == {"role": "assistant", "content": "That needs a phone call."}
+    assert await turns(tmp_path) == ["completed", "completed"]
+
+
+@pytest.mark.fault("C52")
 async def test_a_browser_that_leaves_cancels_its_answer(tmp_path: Path) -> None:
     """Under uvicorn: the connection is closed in mid-stream; the provider is left, the text so far is kept."""
     stalled = sse_answer([*openai_chat_stream("It goes on and on", usage=None)[:-2], Stall()])

@@ -145,6 +145,7 @@ def run(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
     """Run tests of the copy, on the databases that need no server."""
     command = [
         *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-p", "no:randomly"),
+        "--hypothesis-profile=quick",
         *("-m", "not postgresql and not mysql", *tests),
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}

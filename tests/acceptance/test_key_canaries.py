@@ -244,6 +244,7 @@ async def _drained(chat: Any) -> None:
         pass
 
 
+@pytest.mark.fault("E01")
 @pytest.mark.fault("A33")
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("status", [400, 401, 500])
@@ -257,6 +258,7 @@ async def test_a_failed_response_that_repeats_the_request_shows_no_key(
     assert_hidden(shown(error), way.secrets)
 
 
+@pytest.mark.fault("E01")
 @pytest.mark.parametrize("text", [False, True], ids=["before text", "after text"])
 @pytest.mark.parametrize("echo", ["json", "names", "text", "alone"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
@@ -272,6 +274,7 @@ async def test_an_error_inside_a_stream_that_repeats_the_request_shows_no_key(
     assert_hidden(shown(error), way.secrets)
 
 
+@pytest.mark.fault("E01")
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 async def test_an_error_in_place_of_an_answer_shows_no_key(way: Way, caplog: pytest.LogCaptureFixture) -> None:
     """The same for a body of JSON with status 200."""
@@ -279,6 +282,7 @@ async def test_an_error_in_place_of_an_answer_shows_no_key(way: Way, caplog: pyt
     assert_hidden(shown(error), way.secrets)
 
 
+@pytest.mark.fault("E01")
 @pytest.mark.parametrize("padding", range(380, 500, 3))
 async def test_a_key_that_is_cut_off_is_not_shown_in_part(padding: int, caplog: pytest.LogCaptureFixture) -> None:
     """Where a long message is cut, no beginning of a key is left at its end."""
@@ -287,6 +291,7 @@ async def test_a_key_that_is_cut_off_is_not_shown_in_part(padding: int, caplog: 
     assert_hidden(shown(error), way.secrets)
 
 
+@pytest.mark.fault("E01")
 @pytest.mark.parametrize("cut", range(0, 20, 2))
 @pytest.mark.parametrize("way", WAYS[:3], ids=lambda way: way.name)
 async def test_a_garbled_event_is_not_shown(way: Way, cut: int, caplog: pytest.LogCaptureFixture) -> None:
@@ -295,6 +300,7 @@ async def test_a_garbled_event_is_not_shown(way: Way, cut: int, caplog: pytest.L
     assert_hidden(shown(error), way.secrets)
 
 
+@pytest.mark.fault("E01")
 @pytest.mark.parametrize("stream", [False, True], ids=["ask", "stream"])
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.name)
 async def test_no_key_reaches_the_rows(
@@ -384,6 +390,7 @@ def test_a_malformed_key_that_is_passed_is_refused_by_its_name(provider: str, va
     assert "api_key" in str(refused(provider, api_key=value, environ={}))
 
 
+@pytest.mark.fault("E02")
 @pytest.mark.parametrize("value", [f"{CANARY}\n{SECOND}", f"{CANARY}é", f"{CANARY}\x00"])
 @pytest.mark.parametrize(("option", "variable"), [("organization", "OPENAI_ORG_ID"), ("project", "OPENAI_PROJECT_ID")])
 def test_a_malformed_option_is_refused_by_its_name(option: str, variable: str, value: str) -> None:
@@ -392,6 +399,7 @@ def test_a_malformed_option_is_refused_by_its_name(option: str, variable: str, v
     assert option in str(refused("openai", api_key="k", environ={}, **{option: value}))
 
 
+@pytest.mark.fault("E02")
 async def test_a_malformed_header_of_a_chat_is_refused_by_its_name() -> None:
     """The caller's own headers are checked before anything is sent."""
     async with create_llm("openai_compatible", **ADDRESSED, environ={}) as llm:

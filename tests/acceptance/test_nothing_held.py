@@ -70,6 +70,7 @@ async def given(kind: str, engine: AsyncEngine) -> AsyncIterator[Any]:
             yield session
 
 
+@pytest.mark.fault("B13")
 @pytest.mark.parametrize("kind", ["engine", "sessionmaker", "session"])
 async def test_eight_chats_meet_inside_provider_and_tool_on_one_connection(narrow: AsyncEngine, kind: str) -> None:
     """With a pool of one connection eight turns are inside the provider, then inside a tool, at the same time."""
@@ -106,6 +107,8 @@ async def test_eight_chats_meet_inside_provider_and_tool_on_one_connection(narro
     assert checked_out(narrow) == 0
 
 
+@pytest.mark.fault("B37")
+@pytest.mark.fault("B38")
 async def test_pending_rows_of_the_caller_are_committed_once_and_his_objects_stay_usable(narrow: AsyncEngine) -> None:
     """A turn first commits the caller's pending work, alone; his objects are not expired, his session stays his own."""
     speaker = Speaker("openai_chat")
@@ -166,6 +169,7 @@ async def test_closed_session_is_refused(narrow: AsyncEngine) -> None:
             await create_chat(session, llm)
 
 
+@pytest.mark.fault("B37")
 async def test_rollback_fixture_of_a_host_leaves_nothing(engine: AsyncEngine) -> None:
     """In a test suite's rollback fixture chats work through savepoints, and nothing is left after the rollback."""
     speaker = Speaker("openai_chat")
@@ -193,6 +197,7 @@ async def test_rollback_fixture_of_a_host_leaves_nothing(engine: AsyncEngine) ->
     assert len(await list_chats(engine, owner=ANY_OWNER)) == 0
 
 
+@pytest.mark.fault("B38")
 async def test_consumer_may_use_and_close_his_session_while_a_stream_runs(narrow: AsyncEngine) -> None:
     """After a turn has begun the caller's session is not touched: he may query with it and close it in the loop."""
     speaker = Speaker("openai_chat")

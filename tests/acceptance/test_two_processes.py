@@ -232,7 +232,7 @@ async def interrupted(provider: Provider, job: Job) -> None:
 async def test_of_many_that_carry_on_an_interrupted_turn_one_does(
     engine: AsyncEngine, place: Place, chat_id: UUID
 ) -> None:
-    """Five processes resume at once what a sixth has left: one takes it over, the others are told that it is busy."""
+    """Five processes resume at once what a sixth has left: one takes it over, the others are told it is busy."""
     provider = Provider(0, 1)
     async with provider.server, AsyncExitStack() as stack:
         await interrupted(provider, place.job(provider, "ask", "Hello", lease=SHORT))
@@ -264,7 +264,7 @@ async def test_of_many_that_carry_on_an_interrupted_turn_one_does(
 async def test_clocks_that_are_an_hour_off_have_no_effect(
     engine: AsyncEngine, place: Place, chat_id: UUID, first: float, second: float
 ) -> None:
-    """Processes two hours apart respect each other's leases, take over in time, and agree on what came of a turn."""
+    """Processes two hours apart respect each other's leases, take over in time, and agree about a turn."""
     provider = Provider(1)
     async with provider.server:
         asks = place.job(provider, "ask", "Run both", key="k", lease=4.0, ahead=first)
@@ -292,7 +292,7 @@ async def test_clocks_that_are_an_hour_off_have_no_effect(
 async def test_a_chat_is_free_as_soon_as_its_process_has_left(
     engine: AsyncEngine, place: Place, chat_id: UUID, end: str
 ) -> None:
-    """A process that is told to stop, or whose loop ends, cancels its turn and releases the chat at once."""
+    """A process that is told to stop, or whose loop ends, cancels its turn and frees the chat at once (C44, C53)."""
     provider = Provider(0)
     async with provider.server as server, SPEAKER.llm(server) as llm:
         job = place.job(provider, "leave" if end == "asyncio.run" else "ask", "Hello", graceful=True)

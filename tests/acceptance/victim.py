@@ -18,9 +18,11 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from nodellm_orm import NodeLLMError, load_chat, tool
+from nodellm_orm.domain.replies import ToolCall
 from nodellm_orm.models import ChatRecord
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.testing import LoopbackServer
+from tests.acceptance.bookings import booking
 from tests.acceptance.speakers import Speaker
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 Where: TypeAlias = Literal[
     "before commit", "after commit", "before effect", "after effect", "before renewal", "after renewal"
 ]
-Does: TypeAlias = Literal["ask", "resume", "leave"]
+Does: TypeAlias = Literal["ask", "resume", "leave", "approve", "deny", "compact", "regenerate", "edit"]
 
 RENEWAL: Final = f"UPDATE {ChatRecord.__tablename__} SET lease_until="  # noqa: S608 — looked for, not executed
 READY: Final = "ready"
@@ -72,6 +74,13 @@ class Job:
     does: Does = "ask"
     """``leave`` asks, and lets ``asyncio.run`` end under the turn."""
     question: str = ""
+    """What is asked; the call that is decided on."""
+    by: str = ""
+    """Who decides."""
+    guarded: bool = False
+    """Whether the tools need approval."""
+    repeatable: bool = False
+    """Whether the tool that books through `ToolContext.session` is idempotent."""
     key: str | None = None
     wait: float = 0.0
     lease: float = LONGER
@@ -80,6 +89,8 @@ class Job:
     """At the next word it is stopped (SIGSTOP), at a moment when it has no transaction open."""
     graceful: bool = False
     """On SIGTERM the main task is cancelled, as a server does it; otherwise the process dies of it."""
+    closes: float | None = None
+    """On SIGTERM the client is closed, with this grace in seconds."""
     ahead: float = 0.0
     """Seconds by which the clock and the ids of this process are wrong."""
 
@@ -148,7 +159,7 @@ class Commits:
             self._death.at(f"{when} {kind}", number)
 
 
-def tools(effects: Path, death: Death | None = None) -> list[Tool]:
+def tools(effects: Path, death: Death | None = None, *, guarded: bool = False) -> list[Tool]:
     """Two tools that must not run twice: their effect is a line in a file, written through to the disk."""
 
     def effect(name: str, number: int) -> str:
@@ -162,13 +173,13 @@ def tools(effects: Path, death: Death | None = None) -> list[Tool]:
             death.at("after effect", number)
         return f"{name} is done"
 
-    @tool
+    @tool(requires_approval=guarded)
     async def charge(cents: int) -> str:
         """Charge a card."""
         del cents
         return effect("charge", 1)
 
-    @tool
+    @tool(requires_approval=guarded)
     def post(text: str) -> str:
         """Post a letter."""
         del text
@@ -226,8 +237,19 @@ async def heard(pipe: Connection) -> None:
     pipe.recv()
 
 
-async def turn(chat: Chat, job: Job) -> Reply[Any]:
-    """The turn of a job."""
+async def turn(chat: Chat, job: Job) -> Reply[Any] | ToolCall:
+    """The turn of a job, or its decision."""
+    if job.does == "approve":
+        return await chat.approve(job.question, by=job.by)
+    if job.does == "deny":
+        return await chat.deny(job.question, f"{job.by} does not want it", by=job.by)
+    if job.does == "regenerate":
+        return await chat.regenerate(wait=job.wait)
+    if job.does == "edit":
+        return await chat.edit(0, job.question, wait=job.wait)
+    if job.does == "compact":
+        await chat.compact(keep=1)
+        return await chat.resume()
     if job.does == "resume":
         return await chat.resume(wait=job.wait)
     return await chat.ask(job.question, idempotency_key=job.key, wait=job.wait)
@@ -242,10 +264,16 @@ async def work(job: Job, pipe: Connection) -> None:
     llm = Speaker(job.api).llm(Elsewhere(job.url), http_client=client)
     if job.ahead:
         set_clock(llm, job.ahead)
-    chat = await load_chat(engine, llm, job.chat, tools=tools(job.effects, job.dies), lease=job.lease)
+    offered = [
+        *tools(job.effects, job.dies, guarded=job.guarded),
+        booking(job.dies.at if job.dies is not None else None, idempotent=job.repeatable),
+    ]
+    chat = await load_chat(engine, llm, job.chat, tools=offered, lease=job.lease)
     current = asyncio.current_task()
     if job.graceful and current is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, current.cancel)
+    if job.closes is not None:
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, llm.close_soon, job.closes)
     pipe.send(READY)
     await heard(pipe)
     asking = asyncio.create_task(turn(chat, job))
@@ -262,7 +290,10 @@ async def work(job: Job, pipe: Connection) -> None:
         content = partial.content if partial is not None else ""
         pipe.send(Told(content=content, error=type(error).__name__, commits=commits.made))
     else:
-        pipe.send(Told(content=reply.content, turn_id=reply.turn_id, commits=commits.made))
+        if isinstance(reply, ToolCall):
+            pipe.send(Told(content=reply.status, commits=commits.made))
+        else:
+            pipe.send(Told(content=reply.content, turn_id=reply.turn_id, commits=commits.made))
     await llm.aclose()
     await client.aclose()
     await engine.dispose()

@@ -58,6 +58,7 @@ def test_a_url_without_a_driver_gets_ours(given: str, chosen: str) -> None:
     assert str(make_engine(given).url) == chosen
 
 
+@pytest.mark.fault("E25")
 @pytest.mark.parametrize(
     "url",
     [
@@ -119,6 +120,7 @@ async def test_the_store_can_read_the_deadline(made: AsyncEngine) -> None:
     assert made.get_execution_options()[DEADLINE_OPTION] == 9.0
 
 
+@pytest.mark.fault("B33")
 async def test_statements_see_what_others_have_committed(made: AsyncEngine, database_kind: DatabaseKind) -> None:
     """READ COMMITTED on PostgreSQL and MySQL: a second read in one transaction is not stale."""
     async with made.begin() as connection:
@@ -229,6 +231,7 @@ async def test_a_savepoint_belongs_to_its_transaction(made: AsyncEngine) -> None
         assert await connection.scalar(text("SELECT COUNT(*) FROM llm_texts")) == 0
 
 
+@pytest.mark.fault("B09")
 @sqlite_only
 async def test_writers_on_sqlite_wait_for_each_other(made: AsyncEngine) -> None:
     """Many writers at once on one file: all of them get through."""

@@ -45,8 +45,24 @@ async def tables_of(engine: AsyncEngine, *, schema: str = "public") -> set[str]:
 def _sqlite(connection: Connection) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for table, sql in connection.execute(text("SELECT tbl_name, sql FROM sqlite_master WHERE sql IS NOT NULL")):
-        found.setdefault(table, []).append(" ".join(sql.split()))
+        plain = " ".join(sql.split())
+        found.setdefault(table, []).append(_in_order(plain) if plain.startswith("CREATE TABLE") else plain)
     return {table: sorted(lines) for table, lines in found.items()}
+
+
+def _in_order(create: str) -> str:
+    """A table as SQLite tells of it, columns before constraints: a column that was added comes last of all there."""
+    name, _, inside = create.partition("(")
+    items, depth = [""], 0
+    for character in inside.strip().removesuffix(")"):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 0:
+            items.append("")
+        else:
+            items[-1] += character
+    constraints = ("CONSTRAINT ", "PRIMARY KEY", "UNIQUE ", "CHECK ", "FOREIGN KEY")
+    ordered = sorted((item.strip() for item in items), key=lambda item: item.startswith(constraints))
+    return f"{name.strip()} ({', '.join(ordered)})"
 
 
 def _postgresql(connection: Connection, schema: str) -> dict[str, list[str]]:

@@ -30,7 +30,7 @@ async def main(database: str, statements: int) -> None:
     @event.listens_for(engine.sync_engine, "after_cursor_execute")
     def count(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
         nonlocal left
-        if statement.lstrip().startswith("CREATE"):
+        if statement.lstrip().startswith(("CREATE", "ALTER")):
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

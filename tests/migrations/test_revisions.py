@@ -6,7 +6,7 @@ import pytest
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.store import revisions
-from nodellm_orm.store.naming import Naming
+from nodellm_orm.store.naming import Naming, usable
 from nodellm_orm.store.records import RECORDS
 
 
@@ -35,12 +35,12 @@ def test_every_revision_goes_both_ways_and_says_what_it_is() -> None:
 def test_a_prefix_that_cannot_be_used_is_refused(prefix: str) -> None:
     """What would need quoting, or make names too long for PostgreSQL, or share Alembic's own table, is refused."""
     with pytest.raises(ConfigurationError, match="such as 'llm_'"):
-        revisions.usable(Naming(prefix))
+        usable(Naming(prefix))
 
 
 def test_the_longest_prefix_leaves_every_name_short_enough() -> None:
     """PostgreSQL cuts names at 63 characters without a word."""
-    longest = revisions.usable(Naming("a" * 24))
+    longest = usable(Naming("a" * 24))
     names = [
         *(table.name for table in RECORDS.tables),
         *(str(index.name) for table in RECORDS.tables for index in table.indexes),

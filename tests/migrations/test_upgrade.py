@@ -210,6 +210,7 @@ async def test_a_connection_in_a_transaction_decides_itself(engine: AsyncEngine)
     assert await tables_of(engine) == set()
 
 
+@pytest.mark.fault("D09")
 async def test_settings_of_a_pooled_connection_are_as_before(engine: AsyncEngine) -> None:
     """The host's engine is not changed by what a migration needs for a while."""
     settings = {

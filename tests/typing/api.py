@@ -145,6 +145,7 @@ async def clients() -> None:
         assert_type(other, LLM)
         assert_type(other.chat("gpt-5-mini", instructions=["a", "b"], tools=[plain]), Chat)
     await llm.aclose(grace=1.0)
+    assert_type(llm.close_soon(), None)
     register_provider("mine", base_url="https://host/v1", api_key_env="MINE_KEY")
     create_llm(model=5)  # type: ignore[arg-type]
 
@@ -184,6 +185,7 @@ async def chats(engine: AsyncEngine, factory: async_sessionmaker[AsyncSession], 
         assert_type(summary.updated_at, datetime)
     assert_type(page.next, str | None)
     assert_type(await interrupted_turns(engine, limit=5), tuple[InterruptedTurn, ...])
+    assert_type([await chat.resume(turn=turn) for turn in await interrupted_turns(engine)], list[Reply[Any]])
     offered = Chats(factory, llm, tools=[get_weather])
     assert_type(await offered.create(owner="ann"), Chat)
     assert_type(await offered.load(chat.id, owner="ann"), Chat)
@@ -273,6 +275,9 @@ async def what_a_chat_is(chat: Chat) -> None:
     assert_type((await chat.usage()).cost, Decimal | None)
     assert_type((await chat.usage()).input_tokens, int | None)
     assert_type(await chat.resume(unknown="retry", wait=1), Reply[Any])
+    assert_type(chat.pending_approvals, tuple[ToolCall, ...])
+    assert_type(await chat.approve("call_1", by="ada"), ToolCall)
+    assert_type(await chat.deny("call_1", "not today"), ToolCall)
     assert_type(await chat.cancel(), bool)
     assert_type(chat.render("?").body, bytes)
     changed = (

@@ -12,6 +12,7 @@ from nodellm_orm.domain.parts import (
     MediaPart,
     OpaquePart,
     RefusalPart,
+    SummaryPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -139,7 +140,7 @@ def _block(part: Part, message: Message, request: ModelRequest, *, at_home: bool
         case TextPart():
             text = f"<system>\n{part.text}\n</system>" if message.role == "system" else part.text
             return Pairs([("type", "text"), ("text", text), *_extra(part.extra if at_home else None)])
-        case RefusalPart():
+        case RefusalPart() | SummaryPart():
             return {"type": "text", "text": part.text}
         case ThinkingPart():
             return _thinking(part) if at_home else None

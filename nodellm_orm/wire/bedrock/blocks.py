@@ -16,6 +16,7 @@ from nodellm_orm.domain.parts import (
     MediaPart,
     OpaquePart,
     RefusalPart,
+    SummaryPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -164,7 +165,7 @@ def _block(part: Part, message: Message, request: ModelRequest, *, at_home: bool
         case TextPart():
             # There is no place for instructions in the middle of a conversation.
             return {"text": f"<system>\n{part.text}\n</system>" if message.role == "system" else part.text}
-        case RefusalPart():
+        case RefusalPart() | SummaryPart():
             return {"text": part.text}
         case ThinkingPart():
             return _thinking(part) if at_home else None

@@ -15,6 +15,7 @@ from nodellm_orm.domain.parts import (
     MediaPart,
     OpaquePart,
     RefusalPart,
+    SummaryPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -153,6 +154,8 @@ def _own(part: Part, *, at_home: bool) -> object | None:
             return _file(part)
         case OpaquePart():
             return RawJson(part.payload) if at_home and _is_part(part.payload) else None
+        case SummaryPart():
+            return {"text": part.text} if part.text else None
         case ToolCallPart() | ToolResultPart():
             return None
         case _:

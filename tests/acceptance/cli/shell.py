@@ -75,7 +75,7 @@ class Shell:
                 *COMMAND,
                 *arguments,
                 cwd=self.folder,
-                env={**self.environment, "TERM": "dumb"},
+                env={"TERM": "dumb", **self.environment},
                 stdin=slave,
                 stdout=slave,
                 stderr=slave,

@@ -8,6 +8,7 @@ import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -181,6 +182,7 @@ async def test_a_file_that_is_there_already_is_not_touched_without_being_asked(s
     assert await selected(tmp_path, select(text("name FROM sqlite_master"))) == [("customers",)]
 
 
+@pytest.mark.fault("E18")
 async def test_an_answer_cannot_command_the_terminal(shell: Shell) -> None:
     """Escape sequences, markup and characters that reorder a line are shown, not obeyed."""
     answer = "\x1b[2J\x1b]0;title\x07[red]no markup[/red] \u202egnp.exe 日本語 👩\u200d🚀"

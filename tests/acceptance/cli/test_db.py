@@ -51,6 +51,7 @@ async def test_missing_tables_fail_the_check_with_the_remedy(shell: Shell) -> No
     assert (current.code, current.out) == (0, "none\n")
 
 
+@pytest.mark.fault("E25")
 async def test_upgrade_can_write_the_sql_instead(shell: Shell) -> None:
     """With --sql the statements go to stdout, for the database that is named, without a connection to it."""
     done = await shell.run("db", "upgrade", "--sql", "-d", "postgresql://app:secret@127.0.0.1:1/app")
@@ -62,6 +63,7 @@ async def test_upgrade_can_write_the_sql_instead(shell: Shell) -> None:
     assert "--sql" in refused.err
 
 
+@pytest.mark.fault("E25")
 @pytest.mark.parametrize("command", [("db", "upgrade"), ("chats",)])
 async def test_a_password_is_never_printed(shell: Shell, command: tuple[str, ...]) -> None:
     """A server that cannot be reached is told in one line, in which there is no password."""

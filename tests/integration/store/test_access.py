@@ -135,6 +135,7 @@ async def test_a_session_with_several_binds_is_asked_for_ours(tables: AsyncEngin
     await other.dispose()
 
 
+@pytest.mark.fault("B39")
 async def test_a_session_that_routes_reads_elsewhere_is_taken_at_its_writes(
     tables: AsyncEngine, tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ async def test_a_session_that_routes_reads_elsewhere_is_taken_at_its_writes(
     await replica.dispose()
 
 
+@pytest.mark.fault("B13")
 async def test_nothing_is_checked_out_between_points(tables: AsyncEngine) -> None:
     """Two turns with one connection between them both go on: none keeps it while it waits for its provider."""
     engine = create_async_engine(tables.url, poolclass=AsyncAdaptedQueuePool, pool_size=1, max_overflow=0)
@@ -213,6 +215,7 @@ async def test_a_sqlite_host_that_begins_by_itself_is_left_to_it(tmp_path: Path)
     await engine.dispose()
 
 
+@pytest.mark.fault("B09")
 async def test_a_locked_sqlite_database_is_waited_for(tmp_path: Path) -> None:
     """A point waits for another writer even where the host's driver does not wait at all."""
     url = f"sqlite+aiosqlite:///{tmp_path / 'chats.db'}"
@@ -239,6 +242,7 @@ async def test_a_locked_sqlite_database_is_waited_for(tmp_path: Path) -> None:
     await engine.dispose()
 
 
+@pytest.mark.fault("B09")
 async def test_a_sqlite_database_that_stays_locked_is_a_storage_error(tmp_path: Path) -> None:
     """When another writer never ends, the point gives up within its deadline and writes nothing."""
     url = f"sqlite+aiosqlite:///{tmp_path / 'chats.db'}"
@@ -260,6 +264,7 @@ async def test_a_sqlite_database_that_stays_locked_is_a_storage_error(tmp_path: 
 # ── the caller's session ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("B38")
 async def test_the_callers_pending_work_is_committed_once(tables: AsyncEngine) -> None:
     """Before a turn his rows are committed; his objects stay usable without a query, and his session as he set it."""
     await clear(tables)
@@ -469,6 +474,7 @@ async def test_in_memory_sqlite_settles_a_session(memory: AsyncEngine) -> None:
 # ── the caller's transaction ──────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("B37")
 @pytest.mark.parametrize("ending", ["commit", "rollback"])
 async def test_the_callers_transaction_decides(tables: AsyncEngine, ending: str) -> None:
     """With transactions="caller" everything is in the caller's transaction: his commit keeps it, his rollback not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -12,7 +13,14 @@ from nodellm_orm.domain.messages import user
 from nodellm_orm.domain.money import UNKNOWN_COST
 from nodellm_orm.domain.parts import OpaquePart, RefusalPart, TextPart, ThinkingPart
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.errors import ChatBusyError, ChatNotFoundError, ConfigurationError, StaleChatError
+from nodellm_orm.errors import (
+    ChatBusyError,
+    ChatNotFoundError,
+    ConfigurationError,
+    SessionStateError,
+    StaleChatError,
+    UnsupportedFeatureError,
+)
 from nodellm_orm.ports.journal import (
     ANY_OWNER,
     AttemptClosed,
@@ -470,6 +478,17 @@ async def test_an_interrupted_turn_that_went_on_is_outdated(journal: Journal) ->
         await begin(journal, seen)
 
 
+async def test_a_workspace_that_is_not_used_holds_nothing(journal: Journal) -> None:
+    """Every journal has room for a tool's session, or says that it has none; unused, it takes no floor."""
+    floor = asyncio.Lock()
+    workspace = journal.workspace(floor)
+    await workspace.complete()
+    await workspace.discard()
+    assert (workspace.used, floor.locked()) == (False, False)
+    with pytest.raises((UnsupportedFeatureError, SessionStateError), match=r"context\.session"):
+        workspace.session.expunge_all()
+
+
 # ── take over, cancel, renew ──────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -496,7 +515,7 @@ async def test_an_unfinished_turn_is_taken_up_again(journal: Journal, status: Tu
     await journal.record(turn.hold, (closed(turn.opened), TurnEnded(status=status, reason="r", error_type="E")))
     hold = await journal.take_over(turn.hold.chat_id, "ada", turn.turn_id, worker="w2", lease=LEASE)
     state = await journal.turn(hold.chat_id, "ada", hold.turn_id)
-    assert (state.status, state.reason, state.error_type, state.takeovers) == ("running", None, None, 1)
+    assert (state.status, state.reason, state.error_type, state.takeovers) == ("running", None, None, 0)
     with pytest.raises(ChatBusyError):
         await begin(journal, await journal.load(hold.chat_id, "ada"))
     await journal.record(hold, (TurnEnded(status="completed"),))
@@ -512,16 +531,16 @@ async def test_a_live_turn_is_not_taken_over(journal: Journal) -> None:
 
 
 async def test_only_the_last_unfinished_turn_is_taken_over(journal: Journal) -> None:
-    """A completed turn, an earlier one and an unknown one are not found, and nothing changes."""
+    """A completed turn, an earlier one and an unknown one mean that the copy lies behind, and nothing changes."""
     first = await completed(journal, await journal.create(head()))
     assert first.last_turn is not None
     for wrong in (first.last_turn.id, new_id()):
-        with pytest.raises(ChatNotFoundError):
+        with pytest.raises(Outdated):
             await journal.take_over(first.head.id, "ada", wrong, worker="w2", lease=LEASE)
     turn = await begin(journal, first)
     await journal.record(turn.hold, (TurnEnded(status="failed"),))
     later = await completed(journal, await journal.load(first.head.id, "ada"))
-    with pytest.raises(ChatNotFoundError):
+    with pytest.raises(Outdated):
         await journal.take_over(first.head.id, "ada", turn.turn_id, worker="w2", lease=LEASE)
     assert await journal.load(first.head.id, "ada") == later
 
@@ -531,7 +550,7 @@ async def test_another_interrupted_turn_is_not_mistaken(journal: Journal) -> Non
     first = await completed(journal, await journal.create(head()))
     assert first.last_turn is not None
     turn = await begin(journal, first, lease=ENDED)
-    with pytest.raises(ChatNotFoundError):
+    with pytest.raises(Outdated):
         await journal.take_over(first.head.id, "ada", first.last_turn.id, worker="w2", lease=LEASE)
     await journal.record(turn.hold, (answer(3),))
 

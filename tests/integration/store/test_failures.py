@@ -68,6 +68,7 @@ async def test_a_pool_without_a_free_connection_is_told(tables: AsyncEngine) -> 
     await engine.dispose()
 
 
+@pytest.mark.fault("E25")
 @pytest.mark.parametrize(
     "url", ["postgresql+asyncpg://me:s3cret@127.0.0.1:1/x", "mysql+aiomysql://me:s3cret@127.0.0.1:1/x"]
 )
@@ -80,6 +81,7 @@ async def test_a_server_that_is_not_there_is_told_without_the_password(url: str)
     await engine.dispose()
 
 
+@pytest.mark.fault("E25")
 async def test_a_wrong_password_is_told_without_it(tables: AsyncEngine) -> None:
     """A user whom the server does not let in is told so."""
     if tables.dialect.name == "sqlite":
@@ -186,6 +188,7 @@ async def test_a_transaction_that_met_others_is_run_again(tables: AsyncEngine) -
         assert (await connection.execute(counted, {"owner": owner})).scalar_one() == 1
 
 
+@pytest.mark.fault("B09")
 async def test_a_transaction_that_never_succeeds_is_given_up(tmp_path: Path) -> None:
     """Trying again is bounded; in the end the cause is chained."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'chats.db'}")

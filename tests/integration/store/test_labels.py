@@ -26,7 +26,7 @@ REQUESTS = RECORDS.tables.requests.c
     [
         ("team", "blue", "blue"),
         ("team", '\u00e9\U0001f600 "q" \\ \'', '\u00e9\U0001f600 "q" \\ \''),
-        ("team", "a\x00b\ud800", "a\x00b\ud800"),
+        pytest.param("team", "a\x00b\ud800", "a\x00b\ud800", marks=pytest.mark.fault("B18")),
         ("a.b", "dotted", "dotted"),
         ("0", "digit", "digit"),
         ("$", "dollar", "dollar"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,14 +10,27 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from nodellm_orm.domain.messages import user
-from nodellm_orm.errors import StaleChatError, StorageError
+from nodellm_orm.errors import ChatError, StaleChatError, StorageError
+from nodellm_orm.ports.approvals import Decision
 from nodellm_orm.ports.journal import TurnEnded
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS
 from tests.integration.store.proxy import wire_to
-from tests.integration.store.samples import ENDED, LEASE, answer, begin, begun, closed, completed, head, with_call
+from tests.integration.store.samples import (
+    ENDED,
+    LEASE,
+    answer,
+    begin,
+    begun,
+    call,
+    closed,
+    completed,
+    head,
+    opened_call,
+    with_call,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -102,6 +116,30 @@ async def test_a_point_is_written_once(far: SqlJournal, wire: Wire, cut: Cut) ->
 
 
 @cuts
+async def test_a_decision_is_made_once(far: SqlJournal, wire: Wire, sql_journal: SqlJournal, cut: Cut) -> None:
+    """A decision whose commit was made stands, and is not another's; one that was not made may come too late."""
+    turn = await begun(far)
+    said = answer(1, asked := call())
+    suspended = TurnEnded(status="suspended", reason="approval")
+    waits = opened_call(said, asked, status="awaiting_approval")
+    hold = await far.record(turn.hold, (closed(turn.opened), said, waits, suspended))
+
+    async def another() -> None:
+        with suppress(ChatError):
+            await sql_journal.decide(hold.chat_id, "ada", Decision(call_id=asked.call_id, denial="no", by="bea"))
+
+    wire.cut, wire.meanwhile = cut, another
+    approved = Decision(call_id=asked.call_id, by="ada")
+    if cut == "after":
+        assert (await far.decide(hold.chat_id, "ada", approved)).decided_by == "ada"
+    else:
+        with pytest.raises(ChatError, match="was denied by bea"):
+            await far.decide(hold.chat_id, "ada", approved)
+    (state,) = (await far.turn(hold.chat_id, "ada", turn.turn_id)).calls
+    assert (wire.cuts, state.status) == (1, "pending" if cut == "after" else "denied")
+
+
+@cuts
 async def test_the_end_of_a_turn_is_written_once(
     far: SqlJournal, wire: Wire, sql_journal: SqlJournal, cut: Cut
 ) -> None:
@@ -150,6 +188,16 @@ async def test_cancelling_tells_the_truth(far: SqlJournal, wire: Wire, cut: Cut)
     assert await far.cancel(turn.hold.chat_id, "ada")
     assert wire.cuts == 1
     assert (await far.turn(turn.hold.chat_id, "ada", turn.turn_id)).status == "cancelled"
+
+
+@cuts
+async def test_deleting_tells_the_truth(far: SqlJournal, wire: Wire, cut: Cut) -> None:
+    """A deletion whose outcome was unknown says that there was a chat."""
+    snapshot = await far.create(head())
+    wire.cut = cut
+    assert await far.delete(snapshot.head.id, "ada")
+    assert wire.cuts == 1
+    assert not await far.delete(snapshot.head.id, "ada")
 
 
 @cuts

@@ -90,7 +90,7 @@ async def test_of_two_new_turns_on_an_interrupted_one_one_wins(
 
 @pytest.mark.fault("C45")
 async def test_a_worker_that_wakes_up_late_writes_nothing(sql_journal: SqlJournal, other_journal: SqlJournal) -> None:
-    """After a take-over every point and every renewal of the first worker is refused, and the second goes on."""
+    """After a take-over every point and every renewal of the first worker is refused; the second goes on."""
     turn, _, _ = await with_call(sql_journal, lease=ENDED)
     hold = await other_journal.take_over(turn.hold.chat_id, "ada", turn.turn_id, worker="w2", lease=LEASE)
     before = await sql_journal.load(turn.hold.chat_id, "ada")

@@ -145,6 +145,7 @@ OUTSIDE = [
 ]
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize(
     ("addresses", "public", "private"),
     [(INSIDE, False, True), (NEVER, False, False), (OUTSIDE, True, True)],
@@ -156,6 +157,7 @@ def test_addresses_are_sorted(addresses: list[str], public: bool, private: bool)
     assert {a: may_be_reached(a, private=True) for a in addresses} == dict.fromkeys(addresses, private)
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0x7f.1", "1.2.3.4.5", "1.2.3.256"]
 )
@@ -169,6 +171,7 @@ async def test_addresses_in_disguise_are_refused(host: str) -> None:
     assert not is_odd("example.com")
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize(
     "answer", [["127.0.0.1"], ["93.184.216.34", "10.0.0.1"], ["::ffff:127.0.0.1"], ["169.254.169.254"], []]
 )
@@ -181,6 +184,7 @@ async def test_name_that_leads_inside_is_refused_unasked(answer: list[str]) -> N
     assert server.connections == 0
 
 
+@pytest.mark.fault("E03")
 async def test_default_policy_reaches_nothing_of_this_machine() -> None:
     """With the system's own resolver, no spelling of this machine is reached by a policy that only says fetch."""
     async with LoopbackServer([body_answer(PNG)]) as server:
@@ -190,6 +194,7 @@ async def test_default_policy_reaches_nothing_of_this_machine() -> None:
     assert server.connections == 0
 
 
+@pytest.mark.fault("E03")
 async def test_name_that_changes_its_address_gains_nothing() -> None:
     """The connection goes to the address that was checked: the name is looked up once for each request."""
     async with LoopbackServer([body_answer(PNG)]) as server:
@@ -200,6 +205,7 @@ async def test_name_that_changes_its_address_gains_nothing() -> None:
             await fetched(f"http://a.example:{server.port}/", names)
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize(
     ("to", "told"),
     [
@@ -229,6 +235,7 @@ async def test_redirect_is_checked_like_the_first_url(to: str, told: str) -> Non
     assert server.connections == 1
 
 
+@pytest.mark.fault("E03")
 async def test_redirect_out_of_tls_is_refused(tmp_path: Path) -> None:
     """What began encrypted does not go on in the clear."""
     file = certificate(tmp_path, name="IP:127.0.0.1", days=1)
@@ -243,6 +250,7 @@ async def test_redirect_out_of_tls_is_refused(tmp_path: Path) -> None:
     assert plain.connections == 0
 
 
+@pytest.mark.fault("E03")
 async def test_redirects_are_counted() -> None:
     """One redirect more than allowed is an error that names the setting."""
 
@@ -257,6 +265,7 @@ async def test_redirects_are_counted() -> None:
             await fetched(f"{server.url}/", max_redirects=0)
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize(
     ("url", "members", "told"),
     [
@@ -281,6 +290,8 @@ LIMIT = 10_000
 TOO_LARGE = r"more than 10000 bytes; raise AttachmentPolicy\(max_bytes=\)"
 
 
+@pytest.mark.fault("E05")
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize(
     "answer",
     [
@@ -340,6 +351,7 @@ async def test_nobody_there_is_an_error_of_ours() -> None:
         await fetched(url)
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize("answer", [[Stall()], [Send(head(headers={"content-length": "9"})), Send(b"x"), Stall()]])
 async def test_silent_server_is_left_in_time(answer: Answer) -> None:
     """The whole fetch has one time limit, which the error names."""

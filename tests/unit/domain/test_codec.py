@@ -12,6 +12,7 @@ from nodellm_orm.domain.parts import (
     OpaquePart,
     Part,
     RefusalPart,
+    SummaryPart,
     TextPart,
     ThinkingPart,
     ToolCallPart,
@@ -28,6 +29,7 @@ PARTS: st.SearchStrategy[Part] = st.one_of(
     ),
     st.builds(ToolResultPart, call_id=TEXTS, name=TEXTS, content=TEXTS, is_error=st.booleans()),
     st.builds(RefusalPart, text=TEXTS),
+    st.builds(SummaryPart, text=TEXTS, until=st.integers(0, 2**63 - 1)),
     st.builds(OpaquePart, payload=TEXTS),
 )
 
@@ -91,6 +93,9 @@ def test_a_part_of_a_later_version_is_kept_verbatim(stored: str) -> None:
         ('[{"kind":"thinking","redacted":"yes"}]', "is not a bool"),
         ('[{"kind":"thinking","redacted":null}]', "is not a bool"),
         ('[{"kind":"thinking","signature":true}]', "is not a str"),
+        ('[{"kind":"summary","text":"a","until":"5"}]', "'until' of a stored summary part is not a whole number"),
+        ('[{"kind":"summary","text":"a","until":-1}]', "is not a whole number"),
+        ('[{"kind":"summary","text":"a"}]', "lacks its member 'until'"),
         ('[{"kind":"tool_result","call_id":"1","name":"a","content":[]}]', "is not a str"),
     ],
 )

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from nodellm_orm.domain.jsontext import JsonTextError
 from nodellm_orm.domain.profile import EFFORTS
 from nodellm_orm.domain.settings import UNSET, Settings, ThinkingConfig
+from nodellm_orm.domain.windows import Window
 from nodellm_orm.errors import ConfigurationError
 
 TEXTS = st.text(alphabet=st.characters(codec=None, exclude_categories=()))
 COUNTS = st.none() | st.integers(0, 10**9)
+LIMITS = st.none() | st.integers(1, 10**9)
 SETTINGS = st.builds(
     Settings,
     temperature=st.none() | st.floats(allow_nan=False, allow_infinity=False),
@@ -29,7 +31,8 @@ SETTINGS = st.builds(
     cache=st.none() | st.booleans(),
     max_tool_rounds=st.integers(0, 100),
     max_cost=st.none() | st.decimals(allow_nan=False, allow_infinity=False),
-    history_window=COUNTS,
+    history_window=st.none() | st.builds(Window, turns=LIMITS, tokens=LIMITS),
+    compacted=st.booleans(),
 )
 
 
@@ -51,6 +54,11 @@ def test_an_amount_given_as_a_float_keeps_its_digits() -> None:
     """A tenth of a dollar is a tenth after a restart, not its binary neighbour."""
     options: dict[str, Any] = {"max_cost": 0.1}
     assert Settings.from_json(Settings(**options).to_json()).max_cost == Decimal("0.1")
+
+
+def test_a_window_that_was_stored_as_a_number_is_one_of_turns() -> None:
+    """A number, as versions before `Window` stored it, is still read."""
+    assert Settings.from_json('{"history_window":20}') == Settings(history_window=Window(turns=20))
 
 
 def test_options_of_a_later_version_are_left_out() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
+from nodellm_orm.domain.windows import EVERYTHING
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.memory import MemoryJournal
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from nodellm_orm.domain.messages import Message
+    from nodellm_orm.domain.windows import Window
     from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.journal import Entry, Hold, Owner, Snapshot, Take, TurnOpened
     from tests.unit.runtime.test_turns import World
@@ -117,9 +119,9 @@ class RacedJournal(MemoryJournal):
         super().__init__(clock)
         self._meanwhile = [meanwhile]
 
-    async def load(self, chat_id: UUID, owner: Owner) -> Snapshot:
+    async def load(self, chat_id: UUID, owner: Owner, *, window: Window | None = EVERYTHING) -> Snapshot:
         """As the journal does; what it gives is outdated the first time."""
-        snapshot = await super().load(chat_id, owner)
+        snapshot = await super().load(chat_id, owner, window=window)
         if self._meanwhile:
             await self.append(snapshot.head, snapshot.fence, [self._meanwhile.pop()])
         return snapshot
@@ -133,9 +135,9 @@ class MeetingJournal(MemoryJournal):
         self._both = asyncio.Barrier(2)
         self._met = False
 
-    async def load(self, chat_id: UUID, owner: Owner) -> Snapshot:
+    async def load(self, chat_id: UUID, owner: Owner, *, window: Window | None = EVERYTHING) -> Snapshot:
         """As the journal does; the first two wait for each other."""
-        snapshot = await super().load(chat_id, owner)
+        snapshot = await super().load(chat_id, owner, window=window)
         if not self._met:
             await self._both.wait()
             self._met = True

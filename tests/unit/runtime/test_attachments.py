@@ -162,6 +162,7 @@ LARGE: dict[str, Callable[[], object]] = {
 }
 
 
+@pytest.mark.fault("E17")
 @pytest.mark.parametrize("make", LARGE.values(), ids=LARGE)
 async def test_large_file_is_refused(make: Callable[[], object]) -> None:
     """More than max_bytes is refused, however it is given, and read no further than that."""
@@ -169,6 +170,7 @@ async def test_large_file_is_refused(make: Callable[[], object]) -> None:
         await attached([make()], max_bytes=100)
 
 
+@pytest.mark.fault("E17")
 async def test_files_together_are_bounded() -> None:
     """The files of a question count together, those in its own parts among them."""
     own = MediaPart(media="text", media_type="text/plain", data=b"x" * 60)
@@ -190,6 +192,7 @@ async def test_types_can_be_narrowed() -> None:
 # ── paths ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("E04")
 async def test_no_path_is_read_without_a_policy(tmp_path: Path) -> None:
     """A path is refused whether it exists or not, and the error names the setting."""
     path = tmp_path / "a.txt"
@@ -218,6 +221,7 @@ async def test_any_path_where_that_was_said(tmp_path: Path) -> None:
     assert (await attached(tmp_path / "a.png", paths=True))[0].data == PNG
 
 
+@pytest.mark.fault("E04")
 @posix
 async def test_paths_that_lead_out_are_refused_alike(tmp_path: Path) -> None:
     """Dots, links, sibling names, other files and missing ones: outside is outside, and nothing more is told."""
@@ -250,6 +254,7 @@ async def test_paths_that_lead_out_are_refused_alike(tmp_path: Path) -> None:
     assert (await attached([uploads / "fine.txt"], paths=uploads))[0].data == b"fine"
 
 
+@pytest.mark.fault("E04")
 @posix
 @pytest.mark.parametrize("paths", [True, ""])
 async def test_only_ordinary_files_are_read(tmp_path: Path, paths: Any) -> None:
@@ -263,6 +268,7 @@ async def test_only_ordinary_files_are_read(tmp_path: Path, paths: Any) -> None:
         await attached([tmp_path / "missing"], paths=paths or tmp_path)
 
 
+@pytest.mark.fault("E04")
 @posix
 async def test_file_that_is_swapped_while_it_is_opened_is_refused(tmp_path: Path) -> None:
     """A name that leads outside when it is opened, and inside whenever it is checked, is caught by the open file."""
@@ -286,6 +292,7 @@ async def test_file_that_is_swapped_while_it_is_opened_is_refused(tmp_path: Path
         await attached([Swapping()], paths=uploads)
 
 
+@pytest.mark.fault("E17")
 async def test_size_of_a_path_is_asked_before_it_is_read(tmp_path: Path) -> None:
     """A large file behind a path is refused by its size alone."""
     with (tmp_path / "large.bin").open("wb") as file:
@@ -297,6 +304,7 @@ async def test_size_of_a_path_is_asked_before_it_is_read(tmp_path: Path) -> None
 # ── URLs ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("E03")
 async def test_no_url_is_fetched_without_a_policy() -> None:
     """A URL is refused before anything is connected; the error names the setting and no query."""
     fetcher = FakeFetcher()
@@ -306,6 +314,7 @@ async def test_no_url_is_fetched_without_a_policy() -> None:
     assert fetcher.asked == []
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize("urls", ["refuse", "pass", "fetch"])
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "gopher://example.com/a.png", "FTP://example.com/a.png"])
 async def test_other_schemes_are_refused_by_any_policy(url: str, urls: Any) -> None:
@@ -337,6 +346,7 @@ async def test_url_is_handed_to_the_provider() -> None:
     )
 
 
+@pytest.mark.fault("E03")
 @pytest.mark.parametrize(
     ("url", "told"),
     [

@@ -94,8 +94,9 @@ async def test_heart_stops_when_nothing_is_to_be_kept_alive() -> None:
     assert beating() == []
 
 
+@pytest.mark.fault("C64")
 async def test_lost_lease_aborts_the_call_and_writes_nothing() -> None:
-    """When a renewal finds that the chat has another holder, the call is aborted, and its text is in the error only."""
+    """When a renewal finds that the chat is held no more, the call is aborted, its text in the error only."""
     turn = Turn()
     asking = await turn.begin()
     await (await turn.world.reloaded()).cancel()
@@ -110,6 +111,7 @@ async def test_lost_lease_aborts_the_call_and_writes_nothing() -> None:
     assert turn.world.model.script, "the model was never asked further"
 
 
+@pytest.mark.fault("C60")
 async def test_failing_renewal_is_made_again_at_the_next_beat() -> None:
     """A database that is away for less than a lease costs nothing."""
     turn = Turn()
@@ -123,10 +125,12 @@ async def test_failing_renewal_is_made_again_at_the_next_beat() -> None:
     assert (await asking).content == "late"
 
 
+@pytest.mark.fault("C59")
+@pytest.mark.fault("C60")
 async def test_turn_is_given_up_when_its_whole_lease_passed_without_a_renewal(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A database that is away longer than the lease ends the turn, for somebody else may have taken the chat."""
+    """A database that is away longer than the lease ends the turn: somebody else may have taken the chat (C59, C60)."""
     turn = Turn()
     turn.journal.errors = [AWAY] * 9
     asking = await turn.begin()
@@ -141,8 +145,10 @@ async def test_turn_is_given_up_when_its_whole_lease_passed_without_a_renewal(
     assert "the database is away" in caplog.text
 
 
+@pytest.mark.fault("C59")
+@pytest.mark.fault("C60")
 async def test_hanging_renewal_is_not_made_twice_and_ends_the_turn_in_time() -> None:
-    """A renewal that hangs is waited for rather than repeated, and the turn is given up when its lease has passed."""
+    """A renewal that hangs is waited for, not repeated; the turn is given up when its lease has passed (C59, C60)."""
     turn = Turn()
     turn.journal.hang = asyncio.Event()
     asking = await turn.begin()

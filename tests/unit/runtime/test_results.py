@@ -346,6 +346,7 @@ def test_truncation_never_exceeds_the_limit_and_is_marked(text: str, limit: int)
         assert rest == f"{len(text)} characters is shown]"
 
 
+@pytest.mark.fault("E17")
 @pytest.mark.fault("A50")
 def test_a_hundred_megabytes_are_cut() -> None:
     """What the model is given stays within the limit."""

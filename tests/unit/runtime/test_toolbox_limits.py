@@ -259,7 +259,7 @@ async def test_a_report_that_fails_while_the_round_is_stopped_does_not_hide_why(
     round_.cancel()
     with pytest.raises(asyncio.CancelledError), caplog.at_level(logging.WARNING, logger="nodellm_orm"):
         await round_
-    assert "the result of finishes_anyway could not be reported: disk full" in caplog.text
+    assert "the result of 'finishes_anyway' could not be reported: disk full" in caplog.text
 
 
 async def test_a_cancelled_round_does_not_wait_for_threads() -> None:

@@ -175,6 +175,7 @@ async def test_refused_request_fails_the_turn_and_keeps_the_question() -> None:
     assert [m.content for m in await world.stored()] == ["first", "second", "fine"]
 
 
+@pytest.mark.fault("A55")
 async def test_tool_limit_suspends_and_resume_goes_on() -> None:
     """A round over the limit is not run; resuming runs it and lets the model finish."""
     call = ("add", '{"a": 1, "b": 2}')
@@ -194,6 +195,7 @@ async def test_tool_limit_suspends_and_resume_goes_on() -> None:
     assert [m.role for m in await world.stored()] == ["user", "assistant", "tool", "assistant", "tool", "assistant"]
 
 
+@pytest.mark.fault("A55")
 async def test_new_question_answers_what_a_suspended_turn_left_open() -> None:
     """Asking on instead of resuming gives every open call a stored result, so that history stays valid."""
     call = ("add", '{"a": 1, "b": 2}')
@@ -208,6 +210,7 @@ async def test_new_question_answers_what_a_suspended_turn_left_open() -> None:
     assert world.model.requests[1].messages[2] == messages[2]
 
 
+@pytest.mark.fault("A55")
 async def test_limits_can_raise() -> None:
     """With ``on_limit="raise"`` a reached limit is an error, and the turn is suspended all the same."""
     call = ("add", '{"a": 1, "b": 2}')
@@ -450,6 +453,7 @@ async def test_second_question_while_one_is_answered_is_refused_before_anything_
     assert other.value.lease_until is not None
 
 
+@pytest.mark.fault("A54")
 async def test_tool_that_asks_its_own_chat_is_refused_at_once() -> None:
     """A tool cannot ask the chat whose turn it is part of: busy, not a deadlock."""
     asked: list[type[BaseException]] = []
@@ -528,8 +532,10 @@ async def test_lost_lease_aborts_the_call_and_writes_nothing() -> None:
     assert [m.content for m in await world.stored()] == ["Hi"]
 
 
+@pytest.mark.fault("C57")
+@pytest.mark.fault("C58")
 async def test_same_idempotency_key_gives_the_stored_reply() -> None:
-    """Asking again under a key gives the stored reply without a call; another question under it is refused."""
+    """Asking again under a key gives the stored reply without a call; another question is refused (C57, C58)."""
     world = World(says("once"))
 
     first = await world.chat.ask("Hi", idempotency_key="k")
@@ -692,6 +698,7 @@ async def test_turn_durability_writes_the_same_rows() -> None:
     assert [c.status for c in (await whole.last()).calls] == ["succeeded"]
 
 
+@pytest.mark.fault("C53")
 def test_end_of_the_loop_ends_the_turn() -> None:
     """A stream that is still open when ``asyncio.run`` ends leaves a cancelled turn with its text."""
     kept: list[Any] = []

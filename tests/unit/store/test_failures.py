@@ -41,7 +41,7 @@ def sqlite(code: int, message: str = "a message with a value") -> exc.DBAPIError
     ("error", "expected"),
     [
         *((postgres(code), Nature.TRANSIENT) for code in ("40001", "40P01", "55P03", "53300")),
-        *((mysql(code), Nature.TRANSIENT) for code in (1213, 1205, 1040)),
+        *((mysql(code), Nature.TRANSIENT) for code in (1213, 1205, 1040, 1203, 1226)),
         (sqlite(sqlite3.SQLITE_BUSY), Nature.TRANSIENT),
         (sqlite(sqlite3.SQLITE_BUSY_SNAPSHOT), Nature.TRANSIENT),
         (sqlite(sqlite3.SQLITE_LOCKED), Nature.TRANSIENT),

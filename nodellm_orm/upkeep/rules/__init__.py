@@ -1,0 +1,1 @@
+"""What must hold of stored chats: pure functions from rows to findings."""

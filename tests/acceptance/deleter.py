@@ -1,0 +1,34 @@
+"""A program that deletes a chat, or purges an owner, and dies at a commit that it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, cast
+
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from nodellm_orm import create_llm, load_chat, purge
+from tests.acceptance.victim import Commits, Death
+
+if TYPE_CHECKING:
+    from tests.acceptance.victim import Where
+
+
+async def work(url: str, what: str, name: str, where: Where, number: int) -> None:
+    """Delete the chat of that id, or everything of that owner."""
+    engine = create_async_engine(url)
+    if what == "purge":
+        Commits(engine, Death(where=where, number=number))
+        await purge(engine, owner=name, batch=50)
+    else:
+        async with create_llm("openai", api_key="sk-1", model="gpt-5-mini") as llm:
+            chat = await load_chat(engine, llm, name, owner="ada")
+            Commits(engine, Death(where=where, number=number))
+            await chat.delete()
+    await engine.dispose()
+
+
+if __name__ == "__main__":
+    url, what, name, where, number = sys.argv[1:]
+    asyncio.run(work(url, what, name, cast("Where", where), int(number)))
