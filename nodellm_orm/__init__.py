@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nodellm_orm.chat import Chat
 from nodellm_orm.client import Chats, create_chat, interrupted_turns, list_chats, load_chat
+from nodellm_orm.creating import create_llm
 from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
 from nodellm_orm.domain.embeddings import Embeddings
@@ -64,11 +65,12 @@ from nodellm_orm.errors import (
     TurnInterruptedError,
     UnsupportedFeatureError,
 )
-from nodellm_orm.llm import LLM, create_llm
+from nodellm_orm.llm import LLM
 from nodellm_orm.neutral import AnthropicLLMClient, OpenAILLMClient
-from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
 from nodellm_orm.ports.keeping import Persistence
 from nodellm_orm.ports.llm import LLMClient, LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.states import ChatTotals
 from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.providers.prices import refresh_prices
 from nodellm_orm.providers.registry import register_provider

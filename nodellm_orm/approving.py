@@ -13,7 +13,7 @@ from nodellm_orm.runtime.transcript import told_of
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.replies import ToolCall
-    from nodellm_orm.ports.journal import CallState
+    from nodellm_orm.ports.states import CallState
 
 
 class Approving(Asking):

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.settings import Settings
     from nodellm_orm.domain.windows import Window
     from nodellm_orm.fluent import Behaviour
-    from nodellm_orm.ports.journal import ChatHead, Journal
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.states import ChatHead
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.drive import Drive, Mailbox
     from nodellm_orm.runtime.host import Host

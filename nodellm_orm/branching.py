@@ -10,7 +10,7 @@ from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES, SURPRISES
 from nodellm_orm.opening import as_uuid, behaviour_of, check_names
 from nodellm_orm.ports.branches import branch_of
-from nodellm_orm.ports.journal import Outdated
+from nodellm_orm.ports.ownership import Outdated
 from nodellm_orm.runtime.attachments import file_list
 from nodellm_orm.runtime.conversation import Conversation, changed_all_the_time
 from nodellm_orm.runtime.loop import Turn
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nodellm_orm.asking import AskOptions
     from nodellm_orm.domain.replies import Reply
     from nodellm_orm.fluent import Behaviour
-    from nodellm_orm.ports.journal import ChatHead, Snapshot
+    from nodellm_orm.ports.states import ChatHead, Snapshot
     from nodellm_orm.runtime.options import Content
     from nodellm_orm.runtime.plan import Planner
     from nodellm_orm.runtime.revision import Place

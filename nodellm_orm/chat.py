@@ -12,17 +12,17 @@ from nodellm_orm.domain.messages import Message, Role, asked_of
 from nodellm_orm.domain.windows import sent
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.fluent import SURPRISES
-from nodellm_orm.ports.journal import Outdated
+from nodellm_orm.ports.ownership import Outdated
 from nodellm_orm.runtime.conversation import changed_all_the_time
-from nodellm_orm.runtime.dialogue import model_request
 from nodellm_orm.runtime.inquiry import Countable
 from nodellm_orm.runtime.options import question
+from nodellm_orm.runtime.requests import model_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from nodellm_orm.domain.jsontext import JsonValue
-    from nodellm_orm.ports.journal import ChatTotals
+    from nodellm_orm.ports.states import ChatTotals
     from nodellm_orm.ports.transport import WireRequest
     from nodellm_orm.ports.wire import ModelRequest
     from nodellm_orm.runtime.options import Content

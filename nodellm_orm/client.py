@@ -18,8 +18,8 @@ from nodellm_orm.opening import (
     new_head,
     opening_messages,
 )
-from nodellm_orm.ports.journal import ANY_OWNER
 from nodellm_orm.ports.keeping import KEEP_ALL, keeping_of
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.options import frozen_metadata
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.llm import LLM
-    from nodellm_orm.ports.journal import Journal, Owner
+    from nodellm_orm.ports.journal import Journal
     from nodellm_orm.ports.keeping import Keeping, Persistence
     from nodellm_orm.ports.llm import LLMClient
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
     from nodellm_orm.store.encryption import Encryption

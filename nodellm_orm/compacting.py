@@ -14,7 +14,7 @@ from nodellm_orm.runtime.refusals import refuse_key
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Message
-    from nodellm_orm.ports.journal import ChatHead
+    from nodellm_orm.ports.states import ChatHead
     from nodellm_orm.runtime.plan import Plan
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.ports.journal import Outdated
+from nodellm_orm.ports.ownership import Outdated
 from nodellm_orm.runtime.conversation import changed_all_the_time
 from nodellm_orm.runtime.hooks import Hooks
 from nodellm_orm.runtime.options import Options, frozen_metadata
@@ -21,7 +21,8 @@ from nodellm_orm.transport import check_headers
 if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.domain.policies import Timeout
-    from nodellm_orm.ports.journal import ChatHead, Journal
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.states import ChatHead
     from nodellm_orm.runtime.conversation import Conversation, HeadChange
     from nodellm_orm.runtime.hooks import Hook
     from nodellm_orm.runtime.host import Host

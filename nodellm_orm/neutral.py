@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 from weakref import WeakValueDictionary
 
+from nodellm_orm.creating import create_llm
 from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.llm import LLM, create_llm
+from nodellm_orm.llm import LLM
 from nodellm_orm.ports.llm import LLMClient
 from nodellm_orm.providers.prices import GenaiPrices
 from nodellm_orm.runtime.clock import SystemClock, new_id

@@ -16,7 +16,7 @@ from nodellm_orm.domain.settings import Settings
 from nodellm_orm.domain.windows import sent
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import Behaviour, checked_headers
-from nodellm_orm.ports.journal import ChatHead
+from nodellm_orm.ports.states import ChatHead
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.options import Options, check_choice, frozen_metadata
 from nodellm_orm.runtime.plan import Durability

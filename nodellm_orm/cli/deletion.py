@@ -19,7 +19,7 @@ from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, stored_
 from nodellm_orm.cli.figures import count
 from nodellm_orm.cli.printable import one_line
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.deletion import is_stored, remove
 from nodellm_orm.store.details import read_glances

@@ -10,7 +10,7 @@ from nodellm_orm.cli import machine
 from nodellm_orm.cli.consoles import results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, stored_records
 from nodellm_orm.cli.transcript import transcript
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.details import read_details
 from nodellm_orm.store.schema import check
 

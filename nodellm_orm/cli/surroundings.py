@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.config import ENCRYPTION_KEYS, MODEL, PROVIDER
+from nodellm_orm.creating import create_llm
 from nodellm_orm.errors import ConfigurationError, NodeLLMError
-from nodellm_orm.llm import create_llm
 from nodellm_orm.providers.endpoint import resolve
 from nodellm_orm.providers.registry import find_provider, provider_names
 from nodellm_orm.store.encryption import Encryption

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from nodellm_orm.cli.database import existing, missing, option_for, stored_records
 from nodellm_orm.client import create_chat, load_chat
+from nodellm_orm.creating import create_llm
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.llm import create_llm
-from nodellm_orm.ports.journal import ANY_OWNER, OPEN_CALLS
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.statuses import OPEN_CALLS
 from nodellm_orm.store.details import read_details
 from nodellm_orm.store.engine import make_engine
 from nodellm_orm.store.schema import check, migrate

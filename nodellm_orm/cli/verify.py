@@ -19,7 +19,7 @@ from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing
 from nodellm_orm.cli.figures import NONE, count
 from nodellm_orm.cli.printable import one_line
 from nodellm_orm.config import ENCRYPTION_KEYS, Environment
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.schema import check
 from nodellm_orm.upkeep.findings import Finding, Stage, VerifyProgress, VerifyReport

@@ -120,6 +120,7 @@ _IMAGE_BRANDS: Final = {
     **dict.fromkeys((b"mif1", b"msf1"), "image/heif"),
     **dict.fromkeys((b"avif", b"avis"), "image/avif"),
 }
+_MEMBERS_BYTES: Final = 1 << 20
 _OFFICE: Final = (("word/", _BY_SUFFIX["docx"]), ("xl/", _BY_SUFFIX["xlsx"]), ("ppt/", _BY_SUFFIX["pptx"]))
 _PACKAGES: Final = frozenset(
     {
@@ -274,12 +275,23 @@ def _sound(data: bytes) -> str | None:
     return "audio/mpeg" if framed else None
 
 
+class _Archive(io.BytesIO):
+    """An archive whose list of members is read only where it is as short as a document's: a long one takes seconds."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """See the base class; the list is read in one piece."""
+        if size is not None and size > _MEMBERS_BYTES:
+            msg = "too many members"
+            raise zipfile.BadZipFile(msg)
+        return super().read(size)
+
+
 def _package(data: bytes) -> str | None:
     """What a ZIP archive is the shell of; a plain archive is nothing that a model reads."""
     if data[:4] != b"PK\x03\x04":
         return None
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        with zipfile.ZipFile(_Archive(data)) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, UnicodeError):
         return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from nodellm_orm.domain.jsontext import JsonText
-    from nodellm_orm.ports.journal import CallState
+    from nodellm_orm.ports.states import CallState
 
 _SHOWN: Final = 10
 """Calls that a message names."""

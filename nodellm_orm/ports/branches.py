@@ -10,7 +10,7 @@ from nodellm_orm.errors import ConfigurationError
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from nodellm_orm.ports.journal import Snapshot
+    from nodellm_orm.ports.states import Snapshot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ from nodellm_orm.domain.parts import (
     ToolResultPart,
 )
 from nodellm_orm.errors import ConfigurationError, StorageError
-from nodellm_orm.ports.journal import CallFinished, CallOpened, MessageAdded, MessageRevised, TurnEnded
+from nodellm_orm.ports.entries import CallFinished, CallOpened, MessageAdded, MessageRevised, TurnEnded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.parts import Part
-    from nodellm_orm.ports.journal import ChatHead, Entry, Snapshot, TurnOpened
+    from nodellm_orm.ports.entries import Entry, TurnOpened
+    from nodellm_orm.ports.states import ChatHead, Snapshot
 
     Redact = Callable[[str], str]
 

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncSession
 
-    from nodellm_orm.ports.journal import Entry, Hold
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.ownership import Hold
 
 OWN_SESSION: Final = (
     "open a session of your own engine in the tool and store context.idempotency_key with what you write, so that a "

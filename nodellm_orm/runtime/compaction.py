@@ -16,11 +16,12 @@ from nodellm_orm.domain.parts import SummaryPart
 from nodellm_orm.domain.tools import NONE
 from nodellm_orm.domain.windows import is_summary, sent, summarised, turns_of
 from nodellm_orm.errors import ChatError, ConfigurationError
-from nodellm_orm.ports.journal import MessageAdded
+from nodellm_orm.ports.entries import MessageAdded
 from nodellm_orm.runtime import hooks as hooking
-from nodellm_orm.runtime.dialogue import Dialogue, ending, model_request
+from nodellm_orm.runtime.dialogue import Dialogue, ending
 from nodellm_orm.runtime.exchange import Attempts
 from nodellm_orm.runtime.refusals import refuse_text
+from nodellm_orm.runtime.requests import model_request
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.domain.settings import Settings
-    from nodellm_orm.ports.journal import ChatHead, Entry, TurnState
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.states import ChatHead, TurnState
     from nodellm_orm.ports.wire import ModelRequest
     from nodellm_orm.runtime.exchange import Answer
     from nodellm_orm.runtime.plan import Plan, Planner

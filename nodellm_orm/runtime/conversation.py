@@ -9,8 +9,7 @@ from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import ToolCallPart, ToolResultPart
 from nodellm_orm.domain.windows import EVERYTHING
 from nodellm_orm.errors import ChatBusyError, ChatError
-from nodellm_orm.ports.journal import (
-    OPEN_CALLS,
+from nodellm_orm.ports.entries import (
     CallAnswered,
     CallFinished,
     HistorySuperseded,
@@ -18,6 +17,7 @@ from nodellm_orm.ports.journal import (
     MessageRevised,
     MessageSuperseded,
 )
+from nodellm_orm.ports.statuses import OPEN_CALLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Origin
     from nodellm_orm.domain.windows import Window
     from nodellm_orm.ports.ambient import IdSource
-    from nodellm_orm.ports.journal import CallState, CallStatus, ChatHead, Entry, Snapshot, TurnState
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.states import CallState, ChatHead, Snapshot, TurnState
+    from nodellm_orm.ports.statuses import CallStatus
     from nodellm_orm.ports.wire import RenderCache
 
 HeadChange: TypeAlias = "Callable[[ChatHead], ChatHead]"

@@ -5,65 +5,47 @@ What is known here (the round, the open attempt, the growing message) is a fold 
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from nodellm_orm.domain.events import PartReceived, RefusalDelta, TextDelta, ThinkingDelta
-from nodellm_orm.domain.media import named_by_digest
-from nodellm_orm.domain.messages import FinishReason, Message
-from nodellm_orm.domain.parts import TextPart, ThinkingPart, ToolCallPart
-from nodellm_orm.domain.replies import Chunk, ToolResult
+from nodellm_orm.domain.messages import FinishReason
+from nodellm_orm.domain.parts import ToolCallPart
 from nodellm_orm.domain.tools import AUTO, NONE, REQUIRED
 from nodellm_orm.domain.windows import sent
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.ports.journal import (
-    CallFinished,
-    CallOpened,
-    CallStarted,
-    MessageAdded,
-    MessageRevised,
-    MessageSuperseded,
-    TurnEnded,
-    TurnReleased,
-)
-from nodellm_orm.ports.wire import ModelRequest
-from nodellm_orm.ports.workspace import Withdrawn
+from nodellm_orm.ports.entries import CallFinished, CallOpened, MessageSuperseded, TurnEnded, TurnReleased
 from nodellm_orm.runtime import hooks as hooking
+from nodellm_orm.runtime.consumer import Consumer
+from nodellm_orm.runtime.draft import Draft
 from nodellm_orm.runtime.exchange import Attempts, Leg
+from nodellm_orm.runtime.execution import Execution
 from nodellm_orm.runtime.fallback import carried_on, detours, name_of
-from nodellm_orm.runtime.identity import call_id_for
-from nodellm_orm.runtime.outcomes import Conclusion, withdrawn
-from nodellm_orm.runtime.rounds import RoundCall, discarded, opened_calls, planned, restored_calls, result_entries
-from nodellm_orm.runtime.scribe import durably
+from nodellm_orm.runtime.outcomes import Conclusion
+from nodellm_orm.runtime.requests import model_request
+from nodellm_orm.runtime.restored import answered, last_words
+from nodellm_orm.runtime.rounds import RoundCall, opened_calls, restored_calls, result_entries
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from uuid import UUID
+    from collections.abc import Mapping, Sequence
 
-    from nodellm_orm.domain.events import Event, PartKey
+    from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.jsontext import JsonValue
-    from nodellm_orm.domain.messages import Completion
-    from nodellm_orm.domain.parts import Part
-    from nodellm_orm.domain.profile import ModelProfile
+    from nodellm_orm.domain.messages import Completion, Message
     from nodellm_orm.domain.replies import ToolCall
-    from nodellm_orm.domain.settings import Settings
     from nodellm_orm.errors import ProviderError
-    from nodellm_orm.ports.journal import Entry, TurnState
+    from nodellm_orm.ports.entries import Entry, MessageAdded, MessageRevised
+    from nodellm_orm.ports.states import TurnState
+    from nodellm_orm.ports.wire import ModelRequest
     from nodellm_orm.ports.workspace import Workspace
+    from nodellm_orm.runtime.consumer import Emit
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.exchange import Answer, Engine
     from nodellm_orm.runtime.outcomes import ToolOutcome
     from nodellm_orm.runtime.plan import Plan
     from nodellm_orm.runtime.scribe import Scribe
-    from nodellm_orm.runtime.toolbox import PlannedCall
     from nodellm_orm.runtime.transcript import Transcript
-
-    Emit = Callable[[Chunk], bool]
-
-T = TypeVar("T")
 
 log = logging.getLogger("nodellm_orm")
 
@@ -79,37 +61,6 @@ class Released(Exception):  # noqa: N818 — a signal to the turn, never seen by
 def ending(finish: FinishReason) -> TurnEnded:
     """The entry with which a turn ends in good order."""
     return TurnEnded(status="suspended" if finish in SUSPENDED else "completed", reason=finish.value)
-
-
-def model_request(plan: Plan, messages: Sequence[Message], tool_choice: str | None) -> ModelRequest:
-    """One call of the model.
-
-    Args:
-        plan: what the turn is asked with.
-        messages: the conversation.
-        tool_choice: as it is by now.
-    """
-    return ModelRequest(
-        target=plan.model.origin,
-        messages=tuple(messages),
-        instructions=plan.instructions,
-        tools=plan.toolbox.specs,
-        settings=replace(plan.settings, tool_choice=tool_choice),
-        profile=plan.model.profile,
-        stream=plan.stream or is_long(plan.settings, plan.model.profile),
-        params=plan.params,
-    )
-
-
-def is_long(settings: Settings, profile: ModelProfile) -> bool:
-    """Whether an answer may take so long that it is asked for as a stream.
-
-    Args:
-        settings: of the request.
-        profile: of the model.
-    """
-    asked = settings.max_tokens or profile.default_max_tokens
-    return profile.stream_above is not None and asked is not None and asked > profile.stream_above
 
 
 class Dialogue:
@@ -138,19 +89,21 @@ class Dialogue:
         self._chat = conversation
         self._scribe = scribe
         self._transcript = transcript
-        self._emit = emit
+        self._consumer = Consumer(emit)
+        self._draft = Draft(conversation, engine.new_id)
         self.plan = plan
         self.attempts = Attempts(engine, scribe.write, timeout=plan.timeout)
         self._round: list[RoundCall] = []
         self._rounds = 0
-        self._heard: set[PartKey] = set()
-        self._growing: tuple[UUID, int] | None = None
-        """Id and position of the message that holds the answer while it grows."""
-        self._grown_at: float | None = None
+        self._execution: Execution | None = None
+        """Of the last round that was run here."""
         self.leaving = False
         """No further step is to begin: the turn is let go of after the one it is at."""
-        self.halted: ToolOutcome | None = None
+
+    @property
+    def halted(self) -> ToolOutcome | None:
         """The outcome that ended the turn without asking the model again."""
+        return self._execution.halted if self._execution is not None else None
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Take in entries that are now durable."""
@@ -160,14 +113,7 @@ class Dialogue:
         finished = {entry.id for entry in entries if isinstance(entry, CallFinished)}
         for call in self._round:
             call.recorded = call.recorded or call.opened.id in finished
-        for entry in entries:
-            match entry:
-                case MessageAdded(message=message) if message.role == "assistant" and message.status == "partial":
-                    self._growing = (entry.id, message.position or 0)
-                case MessageRevised(message=Message(status="complete")):
-                    self._growing = None
-                case _:
-                    pass
+        self._draft.committed(entries)
 
     # ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -199,7 +145,7 @@ class Dialogue:
     async def from_request(self, request: ModelRequest) -> FinishReason:
         """Go on from a request whose attempt is open, until the turn has ended in the rows."""
         while True:
-            self._heard.clear()
+            self._consumer.expect_answer()
             answer = await self.attempts.run(
                 await self._leg(self.plan, request),
                 on_event=self._hand_on,
@@ -256,36 +202,17 @@ class Dialogue:
         return hooked
 
     async def _hand_on(self, event: Event) -> bool:
-        handed = self._tell(event)
+        handed = self._consumer.arrived(event)
         if self.plan.checkpoint is not None:
             await self._checkpoint(self.plan.checkpoint)
         return handed
 
-    def _tell(self, event: Event) -> bool:
-        match event:
-            case TextDelta(index=index, text=text) | RefusalDelta(index=index, text=text) if text:
-                self._heard.add(index)
-                return self._emit(Chunk(content=text))
-            case ThinkingDelta(index=index, text=text) if text:
-                self._heard.add(index)
-                return self._emit(Chunk(thinking=text))
-            # The final form of a part that came in pieces says nothing new.
-            case PartReceived(index=index, part=TextPart(text=text)) if text and index not in self._heard:
-                return self._emit(Chunk(content=text))
-            case PartReceived(index=index, part=ThinkingPart(text=text)) if text and index not in self._heard:
-                return self._emit(Chunk(thinking=text))
-            case _:
-                return False
-
     async def _checkpoint(self, interval: float) -> None:
         """Store the text so far, so that it survives the process and others can show it."""
-        now = self._engine.clock.monotonic()
-        self._grown_at = now if self._grown_at is None else self._grown_at
         arrived = self.attempts.arrived
-        if now - self._grown_at < interval or arrived is None:
+        if not self._draft.due(arrived, self._engine.clock.monotonic(), interval) or arrived is None:
             return
-        self._grown_at = now
-        entry = self._message_entry(self._identified(arrived), partial=True)
+        entry = self._draft.entry(self._draft.identified(arrived), self.plan.model.origin, partial=True)
         if entry is not None:
             await self._scribe.write(entry)
 
@@ -293,9 +220,11 @@ class Dialogue:
 
     async def _record_answer(self, answer: Answer) -> FinishReason | None:
         """Write the answer; ``None`` means that the turn goes on."""
-        completion = self._identified(await hooking.transform(self.plan.hooks.after_response, answer.completion))
+        completion = await hooking.transform(self.plan.hooks.after_response, answer.completion)
+        completion = self._draft.identified(completion)
         executable = completion.finish_reason not in _NOT_EXECUTED
-        added = self._message_entry(completion, partial=bool(completion.tool_calls) and not executable)
+        cut_off = bool(completion.tool_calls) and not executable
+        added = self._draft.entry(completion, self.plan.model.origin, partial=cut_off)
         entries: list[Entry] = [replace(answer.closed, message_id=added.id if added else None)]
         if added is not None:
             entries.append(added)
@@ -316,50 +245,14 @@ class Dialogue:
             self._rounds += 1
             entries.append(self.attempts.open(self.plan.model))
         await self._scribe.write(*entries)
-        self._grown_at = None
+        self._draft.written()
         if added is not None:
             await hooking.call(self.plan.hooks.on_end_message, added.message)
         for call in self._round:
-            self._emit(Chunk(tool_call=self._transcript.call(call.opened.id)))
+            self._consumer.called(self._transcript.call(call.opened.id))
         if leaving and finish is None:
             raise Released
         return finish
-
-    def _identified(self, completion: Completion) -> Completion:
-        """Give every call an id that is unique in the chat, the provider's own where that is possible.
-
-        Where only a part of the chat was loaded, nobody knows which ids the rest has: all are new ones.
-        """
-        taken = set(self._chat.call_ids)
-        known = self._chat.since == 0
-        parts: list[Part] = []
-        for part in completion.parts:
-            if isinstance(part, ToolCallPart):
-                call_id = call_id_for(part if known else replace(part, wire_id=None), taken, self._engine.new_id)
-                taken.add(call_id)
-                parts.append(replace(part, call_id=call_id))
-            else:
-                parts.append(part)
-        return replace(completion, parts=tuple(parts))
-
-    def _message_entry(self, completion: Completion, *, partial: bool) -> MessageAdded | MessageRevised | None:
-        """How the assistant's message enters the rows; an answer without any part leaves none."""
-        if not completion.parts:
-            return None
-        growing = self._growing
-        message = Message(
-            role="assistant",
-            parts=named_by_digest(completion.parts),
-            status="partial" if partial else "complete",
-            position=growing[1] if growing else self._chat.next_position,
-            finish_reason=completion.finish_reason,
-            raw_finish_reason=completion.raw_finish_reason,
-            origin=self.plan.model.origin,
-        )
-        tokens = completion.usage.reasoning_tokens
-        if growing is not None:
-            return MessageRevised(id=growing[0], message=message, thinking_tokens=tokens)
-        return MessageAdded(id=self._engine.new_id(), message=message, thinking_tokens=tokens)
 
     def _finish_after(
         self, completion: Completion, answer: Answer, calls: Sequence[RoundCall], *, held_back: bool
@@ -394,91 +287,31 @@ class Dialogue:
     async def _run_round(self) -> FinishReason | None:
         """Run the round's calls; their results become messages together, with the next attempt's row."""
         self._rounds += 1
-        waiting = any(call.waiting for call in self._round)
-        runnable = [call for call in self._round if call.outcome is None and not call.waiting]
+        self._execution = execution = Execution(
+            self._round, self.plan, self._chat.head, self._scribe, self._transcript, self._consumer
+        )
         try:
-            await self._run_calls(runnable, waiting=waiting)
-            return await (self._suspend_round() if waiting else self._close_round())
+            await execution.run()
+            return await (self._suspend_round(execution) if execution.waits else self._close_round(execution))
         except GeneratorExit:
             raise  # the loop is gone: nothing can be awaited any more
         except BaseException:
-            await self._clear(runnable)
+            await execution.clear()
             raise
 
-    async def _run_calls(self, runnable: Sequence[RoundCall], *, waiting: bool) -> None:
-        """Run calls, and record each as it ends; the last one waits to be recorded with the round."""
-        left, floor = len(runnable), asyncio.Lock()
-        for call in runnable:
-            call.workspace = self._scribe.workspace(floor)
-
-        async def started(plan: PlannedCall) -> None:
-            call = runnable[plan.index]
-            if call.opened.status != "running":
-                await self._scribe.write(CallStarted(id=call.opened.id))
-            call.started = True
-            await hooking.call(self.plan.hooks.on_tool_call_start, self._transcript.call(call.opened.id))
-
-        async def finished(plan: PlannedCall, outcome: ToolOutcome) -> None:
-            nonlocal left
-            left -= 1
-            call = runnable[plan.index]
-            call.outcome = outcome
-            if outcome.status == "halted":
-                self.halted = outcome
-            if left or waiting:
-                await self._record(call)
-                await self._tell_result(call)
-
-        calls = planned(runnable, self._chat.head, hooked=bool(self.plan.hooks.on_tool_call_start))
-        await self.plan.toolbox.run_round(calls, started=started, finished=finished, floor=floor)
-
-    async def _record(self, call: RoundCall) -> None:
-        await self._with_writes_of(call, lambda within: self._scribe.write(call.finished(), within=within))
-
-    async def _with_writes_of(self, call: RoundCall | None, write: Callable[[Workspace | None], Awaitable[T]]) -> T:
-        """Write a point that has a call's outcome, in the transaction in which its tool has written, if there is one.
-
-        Once that has failed, the only outcome that may be recorded is that nothing was written: should the transaction
-        have been committed after all, its step has been taken, and no other point can take it.
-        """
-        if call is None or not call.workspace.used:
-            return await write(None)
-        try:
-            return await write(call.workspace)
-        except BaseException as error:
-            if call.recorded:
-                raise  # cancelled behind the commit
-            self.halted = None if self.halted is call.outcome else self.halted
-            call.outcome = withdrawn(call.opened.call.name, error.__cause__ if isinstance(error, Withdrawn) else error)
-            if not isinstance(error, Withdrawn):
-                raise
-            log.warning("what %s wrote was rolled back: %s", call.opened.call.name, type(error.__cause__).__name__)
-        return await write(None)
-
-    async def _clear(self, calls: Sequence[RoundCall]) -> None:
-        """The round was broken off: record the call that waited to be recorded with it, and undo what others wrote."""
-        try:
-            for call in calls:
-                if call.outcome is not None and not call.recorded and call.workspace.used:
-                    await self._record(call)
-        except Exception as error:  # noqa: BLE001 — the error that stops the round goes on, not this one
-            log.warning("the result of a call could not be recorded: %s", error)
-        finally:
-            await durably(lambda _: discarded(calls))
-
-    async def _suspend_round(self) -> FinishReason:
+    async def _suspend_round(self, execution: Execution) -> FinishReason:
         refused = [call for call in self._round if call.refused]
         await self._scribe.write(*(call.finished() for call in refused), ending(FinishReason.APPROVAL))
         for call in refused:
-            await self._tell_result(call)
+            await execution.tell(call)
         return FinishReason.APPROVAL
 
-    async def _close_round(self) -> FinishReason | None:
+    async def _close_round(self, execution: Execution) -> FinishReason | None:
         untold = [call for call in self._round if not call.recorded]
         last = next((call for call in untold if call.workspace.used), None)
-        finish, leaving = await self._with_writes_of(last, self._write_round)
+        finish, leaving = await execution.with_writes_of(last, self._write_round)
         for call in untold:
-            await self._tell_result(call)
+            await execution.tell(call)
         self._round = []
         if leaving and finish is None:
             raise Released
@@ -497,15 +330,6 @@ class Dialogue:
         if any(call.result.status == "halted" for call in self._round):
             return FinishReason.HALT
         return FinishReason.COST_LIMIT if self._too_dear() else None
-
-    async def _tell_result(self, call: RoundCall) -> None:
-        outcome, told = call.result, self._transcript.call(call.opened.id)
-        result = ToolResult(call_id=told.call_id, name=told.name, content=outcome.content, is_error=outcome.is_error)
-        if outcome.is_error:
-            await hooking.call(self.plan.hooks.on_tool_call_error, told, outcome.error or outcome.content)
-        else:
-            await hooking.call(self.plan.hooks.on_tool_call_end, told, result)
-        self._emit(Chunk(tool_result=result))
 
     # ── carrying on ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -527,7 +351,7 @@ class Dialogue:
         finish: FinishReason | None = None
         if self._round:
             finish = await self._run_round()
-        elif (finish := self._answered(state)) is not None:
+        elif (finish := answered(self._chat.messages, state)) is not None:
             await self._scribe.write(ending(finish))
         else:
             await self._scribe.write(*self._broken_off(state), self.attempts.open(self.plan.model))
@@ -535,23 +359,9 @@ class Dialogue:
             return finish
         return await self.from_request(self.request(self._chat.messages))
 
-    def _last_words(self, state: TurnState) -> Message | None:
-        """The model's message at the end of the turn, if there is one."""
-        last = self._chat.messages[-1] if self._chat.messages else None
-        if last is None or last.role != "assistant" or (last.position or 0) < state.first_position:
-            return None
-        return last
-
-    def _answered(self, state: TurnState) -> FinishReason | None:
-        """How a turn ends whose rows end with a complete answer of the model."""
-        last = self._last_words(state)
-        if last is None or last.status != "complete" or last.tool_calls:
-            return None
-        return None if last.finish_reason is FinishReason.PAUSE else last.finish_reason
-
     def _broken_off(self, state: TurnState) -> list[Entry]:
         """A broken-off answer at the end of the turn: the one asked for now takes its place."""
-        last = self._last_words(state)
+        last = last_words(self._chat.messages, state)
         if last is None or last.status != "partial":
             return []
         return [MessageSuperseded(id=self._chat.message_ids[-1])]
@@ -568,11 +378,7 @@ class Dialogue:
         closed = self.attempts.closing("failed" if error else "cancelled", error)
         if closed is not None:
             arrived = self.attempts.arrived
-            added = (
-                self._message_entry(self._identified(arrived), partial=not arrived.complete or bool(arrived.tool_calls))
-                if arrived is not None
-                else None
-            )
+            added = self._all_that_arrived(arrived) if arrived is not None else None
             entries.append(replace(closed, message_id=added.id if added else None))
             if added is not None:
                 entries.append(added)
@@ -582,3 +388,7 @@ class Dialogue:
             if not call.recorded and not call.waiting
         ]
         return entries
+
+    def _all_that_arrived(self, arrived: Completion) -> MessageAdded | MessageRevised | None:
+        cut_off = not arrived.complete or bool(arrived.tool_calls)
+        return self._draft.entry(self._draft.identified(arrived), self.plan.model.origin, partial=cut_off)

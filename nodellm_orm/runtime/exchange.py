@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nodellm_orm.domain.money import UNKNOWN_COST
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.errors import ConfigurationError, ProviderError
-from nodellm_orm.ports.journal import AttemptClosed, AttemptOpened
+from nodellm_orm.ports.entries import AttemptClosed, AttemptOpened
 from nodellm_orm.runtime.fallback import name_of
 from nodellm_orm.runtime.model import Trace
 from nodellm_orm.runtime.retry import delay_before_next
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.policies import RetryPolicy, Timeout
     from nodellm_orm.domain.ratelimit import RateLimits
     from nodellm_orm.ports.ambient import Clock, IdSource
-    from nodellm_orm.ports.journal import AttemptStatus, Entry
+    from nodellm_orm.ports.entries import Entry
     from nodellm_orm.ports.prices import PriceBook
+    from nodellm_orm.ports.statuses import AttemptStatus
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
     from nodellm_orm.runtime.model import Model
     from nodellm_orm.runtime.plan import Plan

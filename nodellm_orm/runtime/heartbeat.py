@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nodellm_orm.ports.ambient import Clock
-    from nodellm_orm.ports.journal import Hold, Journal
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.ownership import Hold
     from nodellm_orm.runtime.drive import Drive
 
 log = logging.getLogger("nodellm_orm")

@@ -1,4 +1,4 @@
-"""One turn of a chat, for ``ask`` and ``stream`` alike: how it comes to hold the chat, and how it ends.
+"""One turn of a chat, for ``ask`` and ``stream`` alike: how it comes to hold the chat; `ending` is how it ends.
 
 What happens is written before anything follows from it. The durable points of a turn with one tool call::
 
@@ -13,64 +13,38 @@ What happens is written before anything follows from it. The durable points of a
 from __future__ import annotations
 
 import asyncio
-import logging
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nodellm_orm.domain.jsontext import dumps, loads
-from nodellm_orm.domain.messages import FinishReason
-from nodellm_orm.domain.replies import Chunk, Reply
-from nodellm_orm.domain.settings import Settings
-from nodellm_orm.errors import (
-    ChatBusyError,
-    ChatError,
-    IdempotencyError,
-    LimitExceededError,
-    NodeLLMError,
-    SchemaValidationError,
-    StaleChatError,
-    StorageError,
-    ToolLimitError,
-    TurnInterruptedError,
-)
-from nodellm_orm.ports.journal import (
-    Exhausted,
-    Outdated,
-    Repeated,
-    Take,
-    TurnEnded,
-    TurnOpened,
-    TurnReleased,
-)
+from nodellm_orm.errors import ChatBusyError, ChatError, IdempotencyError
+from nodellm_orm.ports.entries import TurnOpened
+from nodellm_orm.ports.ownership import Exhausted, Outdated, Repeated, Take
 from nodellm_orm.runtime import hooks as hooking
-from nodellm_orm.runtime.compaction import Summarising, carried_on, compacted
+from nodellm_orm.runtime.compaction import carried_on, compacted
 from nodellm_orm.runtime.conversation import answers, changed_all_the_time
-from nodellm_orm.runtime.dialogue import SUSPENDED, Dialogue, Released
+from nodellm_orm.runtime.ending import Ending
 from nodellm_orm.runtime.identity import settings_digest, texts_of
 from nodellm_orm.runtime.nesting import within
-from nodellm_orm.runtime.outcomes import summary
+from nodellm_orm.runtime.restored import asked_with, finish_of
 from nodellm_orm.runtime.revision import opened
 from nodellm_orm.runtime.rounds import settled, undecided, what_waits
-from nodellm_orm.runtime.scribe import Scribe
-from nodellm_orm.runtime.transcript import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
     from uuid import UUID
 
     from nodellm_orm.domain.messages import Message
-    from nodellm_orm.ports.journal import Entry, Hold, Journal, TurnState, TurnStatus
+    from nodellm_orm.domain.replies import Reply
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.states import TurnState
     from nodellm_orm.ports.wire import ModelRequest
+    from nodellm_orm.runtime.consumer import Emit
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.exchange import Engine
-    from nodellm_orm.runtime.plan import Plan, Planner
+    from nodellm_orm.runtime.plan import Planner
     from nodellm_orm.runtime.revision import Revision
 
-    Emit = Callable[[Chunk], bool]
-
 T = TypeVar("T")
-
-log = logging.getLogger("nodellm_orm")
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
@@ -78,7 +52,7 @@ _SURPRISES = 20
 """How often in a row a chat may turn out to have changed before that is reported."""
 
 
-class Turn:
+class Turn(Ending):
     """One turn of one chat, from its first durable point to its last.
 
     Args:
@@ -102,61 +76,9 @@ class Turn:
         deadline: float = 0.0,
     ) -> None:
         """Prepare; nothing is written yet."""
-        self._engine = engine
-        self._journal = journal
-        self._chat = conversation
+        super().__init__(engine, journal, conversation, planner(conversation.wanted, None), emit)
         self._planner = planner
-        self._emit = emit
         self._deadline = deadline
-        self._plan = plan = planner(conversation.wanted, None)
-        self._scribe = Scribe(journal, conversation, engine.clock, self._committed, plan.durability)
-        self._transcript = Transcript()
-        self._dialogue = self._dialogue_of(plan)
-        self._ended: TurnEnded | None = None
-        self._released = False
-        self.id: UUID = engine.new_id()
-        self.over = False
-        """Set when its task has come to its end."""
-        self.lost = False
-        """Set before the turn is cancelled because its lease could not be renewed."""
-        self.stopping = False
-        """Set before the turn is cancelled because its caller asked for it: it then ends with a reply."""
-        self.releasing = False
-        """Set before the turn is cancelled because its client is being closed: it is then left to other workers."""
-
-    def _dialogue_of(self, plan: Plan) -> Dialogue:
-        kind = Dialogue if plan.compaction is None else Summarising
-        return kind(self._engine, self._chat, plan, self._scribe, self._transcript, self._emit)
-
-    @property
-    def lease(self) -> float:
-        """Seconds after which others may take the chat over from a silent worker."""
-        return self._plan.lease
-
-    @property
-    def scribe(self) -> Scribe:
-        """Keeps the hold, and knows when its lease was last extended."""
-        return self._scribe
-
-    @property
-    def hold(self) -> Hold | None:
-        """Proof of ownership, while there is any."""
-        return self._scribe.hold
-
-    @property
-    def begun(self) -> bool:
-        """Whether it has held the chat: otherwise nothing of it, or nothing new, is in the rows."""
-        return self._scribe.hold is not None or self._ended is not None or self._released
-
-    def _committed(self, entries: Sequence[Entry]) -> None:
-        self._transcript.committed(entries)
-        self._dialogue.committed(entries)
-        self._ended = next((entry for entry in entries if isinstance(entry, TurnEnded)), self._ended)
-        self._released = self._released or any(isinstance(entry, TurnReleased) for entry in entries)
-
-    def wind_down(self) -> None:
-        """Let the turn finish the step it is at, and begin no other: what is left of it is for other workers."""
-        self._dialogue.leaving = True
 
     # ── ways in ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -236,7 +158,7 @@ class Turn:
         if state is None:
             msg = "the chat lost its last turn while it was taken over"
             raise AssertionError(msg)
-        asked, wanted, leaving = _asked_with(state), self._chat.wanted, self._dialogue.leaving
+        asked, wanted, leaving = asked_with(state), self._chat.wanted, self._dialogue.leaving
         self._plan = carried_on(self._planner, wanted, state, asked) or self._planner(wanted, asked)
         self._dialogue = self._dialogue_of(self._plan)
         self._dialogue.leaving = leaving
@@ -286,7 +208,7 @@ class Turn:
         """The reply of a turn that has ended, from its rows."""
         self.id = state.id
         self._transcript.restore(state, {**state.spoken, **self._by_id()})
-        return self._checked(self._reply(_word(state.reason)))
+        return self._checked(self._reply(finish_of(state.reason)))
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Try until it works, while the chat is busy and there is time to wait."""
@@ -309,15 +231,6 @@ class Turn:
                     raise
                 await self._engine.clock.sleep(min(pause, left))
                 pause = min(pause * 1.5, _LONGEST_PAUSE)
-
-    async def _refresh(self) -> None:
-        if self._chat.stale:
-            await self._load()
-
-    async def _load(self) -> None:
-        """Read as much of the chat as the plan has to know."""
-        head = self._chat.head
-        self._chat.refresh(await self._journal.load(head.id, head.owner, window=self._plan.reach))
 
     # ── the first point ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -384,159 +297,6 @@ class Turn:
             raise ChatBusyError(what_waits(last.calls), turn_id=last.id)
         return list(answers(last.calls, self._chat.next_position, self._engine.new_id))
 
-    # ── ways out ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-    async def _see_through(self, work: Awaitable[Reply[Any]]) -> Reply[Any]:
-        """Whatever happens in the turn, its end is written."""
-        try:
-            return await work
-        except GeneratorExit:
-            raise  # the loop is gone: nothing can be awaited any more
-        except Released:
-            raise self._interrupted() from None
-        except asyncio.CancelledError:
-            if self._ended is None and not self.stopping and self.releasing and self.begun and not self.lost:
-                await self._let_go()
-                raise self._interrupted() from None
-            if self.lost and self._ended is None:
-                self._chat.stale = True
-                await self._account()
-                msg = f"the lease of chat {self._chat.head.id} was lost while the turn ran; load the chat again"
-                raise StaleChatError(msg, reply=self._unsaved(None)) from None
-            try:
-                await self._end("cancelled", None)
-            except asyncio.CancelledError:  # once more, while the end was written: it is written
-                if not self._asked_to_stop:
-                    raise
-            if not self._asked_to_stop:
-                raise
-            if not self.begun:
-                msg = f"cancelled before its turn of chat {self._chat.head.id} began; nothing was stored: ask again"
-                raise ChatBusyError(msg) from None
-            return self._reply(_word(self._ended.reason) if self._ended else FinishReason.CANCELLED)
-        except (StaleChatError, StorageError) as error:
-            self._chat.stale = True
-            error.reply = error.reply or self._unsaved(error)
-            if isinstance(error, StorageError):
-                await self._end_if_possible(error)
-            else:
-                await self._account()
-            raise
-        except BaseException as error:
-            # What ended the turn is told, not that its end could not be written.
-            await self._end_if_possible(error)
-            raise
-
-    @property
-    def _asked_to_stop(self) -> bool:
-        """Whether the turn was cancelled by us, so that whoever waits for it is told what became of it."""
-        return self.stopping or self.releasing or self.lost
-
-    async def _let_go(self) -> None:
-        """Store what had arrived, and leave the turn to others."""
-        if self._scribe.hold is None:
-            return
-        self._chat.stale = True
-        try:
-            await self._scribe.write(*self._dialogue.loose_ends(None), TurnReleased())
-        except asyncio.CancelledError:  # once more, while that was written: it is written
-            pass
-        except (StaleChatError, StorageError) as failure:
-            failure.reply = failure.reply or self._unsaved(None)
-            raise
-
-    def _interrupted(self) -> TurnInterruptedError:
-        self._chat.stale = True
-        msg = (
-            f"the client was closed while turn {self.id} ran; what had arrived is stored: resume() carries it on, "
-            "in any process"
-        )
-        return TurnInterruptedError(msg, turn_id=self.id, reply=self._unsaved(None))
-
-    async def _finish(self, finish: FinishReason) -> Reply[Any]:
-        if finish in SUSPENDED:
-            self._chat.stale = True
-            await self._refresh()  # what the turn left open is part of what comes next
-        reply = self._reply(finish)
-        self._emit(Chunk(usage=reply.usage, finish_reason=finish))
-        if self._plan.on_limit == "raise":
-            self._raise_limit(reply)
-        return self._checked(reply)
-
-    def _checked(self, reply: Reply[Any]) -> Reply[Any]:
-        """The reply with its structured value, where one was asked for.
-
-        Raises:
-            SchemaValidationError: the answer does not fit; it is stored all the same.
-        """
-        schema, finish = self._plan.schema, reply.finish_reason
-        if schema is None or finish is FinishReason.HALT or finish in SUSPENDED:
-            return reply
-        try:
-            return replace(reply, parsed=schema.validate(reply.content))
-        except SchemaValidationError as error:
-            error.reply = reply
-            raise
-
-    def _raise_limit(self, reply: Reply[Any]) -> None:
-        if reply.finish_reason is FinishReason.TOOL_LIMIT:
-            rounds = self._plan.settings.max_tool_rounds
-            msg = f"the model asked for more than {rounds} tool rounds; raise max_tool_rounds and resume(), or ask on"
-            raise ToolLimitError(msg, reply=reply)
-        if reply.finish_reason is FinishReason.COST_LIMIT:
-            msg = f"the turn has cost {reply.cost} dollars, at or over max_cost; raise it and resume(), or ask on"
-            raise LimitExceededError(msg, reply=reply)
-
-    def _reply(self, finish: FinishReason, transcript: Transcript | None = None) -> Reply[Any]:
-        halted = self._dialogue.halted
-        return (transcript or self._transcript).reply(
-            self.id,
-            finish,
-            origin=self._dialogue.plan.model.origin,
-            halted=halted.value if halted else None,
-            rate_limits=self._dialogue.attempts.rate_limits,
-        )
-
-    def _unsaved(self, error: BaseException | None) -> Reply[Any]:
-        """The reply with everything that arrived, also what could not be written."""
-        transcript = self._transcript.with_entries(self._dialogue.loose_ends(error))
-        reply = self._reply(FinishReason.UNKNOWN, transcript)
-        said = reply.message.finish_reason if reply.message is not None else None
-        return replace(reply, finish_reason=said or FinishReason.CANCELLED)
-
-    async def _end(self, status: TurnStatus, error: BaseException | None) -> None:
-        """Close whatever is open and write the turn's end."""
-        if self._ended is not None or self._scribe.hold is None:
-            return
-        self._chat.stale = True
-        ended = TurnEnded(
-            status=status,
-            reason=None if error else FinishReason.CANCELLED.value,
-            error_type=type(error).__name__ if error else "Cancelled",
-            error_message=_told(error),
-        )
-        try:
-            await self._scribe.write(*self._dialogue.loose_ends(error), ended)
-        except (StaleChatError, StorageError) as failure:
-            failure.reply = failure.reply or self._unsaved(error)
-            if isinstance(failure, StaleChatError):
-                await self._account()
-            raise
-
-    async def _account(self) -> None:
-        """The chat is lost; if it was deleted, what its open call has cost belongs in the ledger all the same."""
-        try:
-            await self._scribe.account(self._dialogue.attempts.known)
-        except NodeLLMError as failure:
-            log.warning("what turn %s has cost could not be written: %s", self.id, failure)
-
-    async def _end_if_possible(self, error: BaseException) -> None:
-        """Try to leave a final status; when that fails too, the lease ends by itself."""
-        try:
-            await self._end("failed", error)
-        except NodeLLMError as again:
-            log.warning("the end of turn %s could not be written: %s", self.id, again)
-
 
 async def _tried(attempt: Callable[[], Awaitable[T]]) -> T:
     """Take the chat, if it can be had; a cancellation that arrived meanwhile is not lost behind the failure."""
@@ -555,21 +315,3 @@ def _died_too_often(turn_id: UUID, takeovers: int) -> ChatError:
         "what kills them; then ask again, or resume() it once more, or raise max_takeovers"
     )
     return ChatError(msg)
-
-
-def _told(error: BaseException | None) -> str | None:
-    """What the row says of an error: ours in its own words, a foreign one without what may be a secret in it."""
-    if error is None:
-        return None
-    return str(error) if isinstance(error, NodeLLMError) else summary(error)
-
-
-def _word(reason: str | None) -> FinishReason:
-    return FinishReason(reason) if reason in set(FinishReason) else FinishReason.UNKNOWN
-
-
-def _asked_with(state: TurnState) -> Settings | None:
-    """The settings of the question that began a turn, from its row."""
-    stored = loads(state.settings)
-    options = stored.get("options") if isinstance(stored, dict) else None
-    return Settings.from_json(dumps(options)) if isinstance(options, dict) else None

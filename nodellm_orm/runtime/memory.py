@@ -13,21 +13,11 @@ from nodellm_orm.domain.windows import EVERYTHING, first_loaded, last_summary
 from nodellm_orm.errors import ChatBusyError, ChatNotFoundError, ConfigurationError, StaleChatError
 from nodellm_orm.ports.approvals import no_such_call, to_decide
 from nodellm_orm.ports.branches import branch_of
-from nodellm_orm.ports.journal import (
-    ANY_OWNER,
-    EXHAUSTED,
-    OPEN_CALLS,
-    RELEASED,
-    CallFinished,
-    ChatTotals,
-    Exhausted,
-    Hold,
-    MessageAdded,
-    Outdated,
-    Repeated,
-    Snapshot,
-    TurnState,
-)
+from nodellm_orm.ports.entries import CallFinished, MessageAdded
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.ownership import Exhausted, Hold, Outdated, Repeated
+from nodellm_orm.ports.states import ChatTotals, Snapshot, TurnState
+from nodellm_orm.ports.statuses import EXHAUSTED, OPEN_CALLS, RELEASED
 from nodellm_orm.ports.workspace import OWN_SESSION, NoWorkspace
 from nodellm_orm.runtime.remembered import RememberedChat, RememberedTurn, moment
 
@@ -42,7 +32,10 @@ if TYPE_CHECKING:
     from nodellm_orm.ports.ambient import Clock
     from nodellm_orm.ports.approvals import Decision
     from nodellm_orm.ports.branches import Cut
-    from nodellm_orm.ports.journal import AttemptClosed, CallState, ChatHead, Entry, Owner, Take, TurnOpened
+    from nodellm_orm.ports.entries import AttemptClosed, Entry, TurnOpened
+    from nodellm_orm.ports.owners import Owner
+    from nodellm_orm.ports.ownership import Take
+    from nodellm_orm.ports.states import CallState, ChatHead
     from nodellm_orm.ports.workspace import Workspace
 
 _MISSING: Final = object()

@@ -15,10 +15,10 @@ from nodellm_orm.domain.tools import ToolSpec
 from nodellm_orm.errors import ConfigurationError, ProtocolError, ProviderError
 from nodellm_orm.ports.llm import LLMCompleteResult, LLMMessage, LLMTool, LLMToolCall, LLMUsage
 from nodellm_orm.ports.wire import ModelRequest
-from nodellm_orm.runtime.dialogue import is_long
 from nodellm_orm.runtime.fallback import name_of
 from nodellm_orm.runtime.model import Trace
 from nodellm_orm.runtime.refusals import refuse_text
+from nodellm_orm.runtime.requests import is_long
 from nodellm_orm.runtime.retry import delay_before_next
 
 if TYPE_CHECKING:

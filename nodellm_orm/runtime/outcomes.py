@@ -16,7 +16,7 @@ from nodellm_orm.runtime.toolbase import ToolHalt
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from nodellm_orm.ports.journal import CallStatus
+    from nodellm_orm.ports.statuses import CallStatus
 
 _SECRET = re.compile(
     # A header or a setting by its name, quoted or not: Authorization: Bearer …, "api_key": "…", DB_PASSWORD=…

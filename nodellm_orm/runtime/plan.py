@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.policies import Timeout
     from nodellm_orm.domain.settings import Settings
     from nodellm_orm.domain.windows import Window
-    from nodellm_orm.ports.journal import ChatHead
+    from nodellm_orm.ports.states import ChatHead
     from nodellm_orm.runtime.compaction import Compaction
     from nodellm_orm.runtime.fallback import Alternative
     from nodellm_orm.runtime.hooks import Hooks

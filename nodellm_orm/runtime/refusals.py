@@ -11,7 +11,7 @@ from nodellm_orm.domain.jsontext import JsonTextError, dumps
 from nodellm_orm.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
 
 _KEY_CHARS: Final = 255
 

@@ -7,16 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, assert_never
 
 from nodellm_orm.ports.approvals import approval_digest
-from nodellm_orm.ports.journal import (
-    RELEASED,
+from nodellm_orm.ports.entries import (
     AttemptClosed,
     AttemptOpened,
-    AttemptState,
     CallAnswered,
     CallFinished,
     CallOpened,
     CallStarted,
-    CallState,
     HistorySuperseded,
     MessageAdded,
     MessageRevised,
@@ -24,6 +21,8 @@ from nodellm_orm.ports.journal import (
     TurnEnded,
     TurnReleased,
 )
+from nodellm_orm.ports.states import AttemptState, CallState
+from nodellm_orm.ports.statuses import RELEASED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +30,8 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.ports.approvals import Decision
-    from nodellm_orm.ports.journal import ChatHead, Entry, TurnState
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.states import ChatHead, TurnState
 
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 

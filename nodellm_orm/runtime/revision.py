@@ -9,14 +9,15 @@ from nodellm_orm.domain.messages import Message, asked_of
 from nodellm_orm.domain.windows import is_summary
 from nodellm_orm.errors import ChatError, ConfigurationError
 from nodellm_orm.ports.branches import Cut
-from nodellm_orm.ports.journal import HistorySuperseded, MessageAdded
+from nodellm_orm.ports.entries import HistorySuperseded, MessageAdded
 from nodellm_orm.runtime.conversation import answers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from nodellm_orm.ports.ambient import IdSource
-    from nodellm_orm.ports.journal import Entry, Snapshot, TurnState
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.states import Snapshot, TurnState
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.plan import Plan
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.errors import ToolError
 from nodellm_orm.ports.approvals import approval_digest, listed
-from nodellm_orm.ports.journal import CallAnswered, CallFinished, CallOpened, MessageAdded
+from nodellm_orm.ports.entries import CallAnswered, CallFinished, CallOpened, MessageAdded
 from nodellm_orm.ports.workspace import NoWorkspace
 from nodellm_orm.runtime.conversation import INTERRUPTED, result_message
 from nodellm_orm.runtime.outcomes import ToolOutcome, failed
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.messages import Completion
     from nodellm_orm.ports.ambient import IdSource
-    from nodellm_orm.ports.journal import CallState, CallStatus, ChatHead, Entry, TurnState
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.states import CallState, ChatHead, TurnState
+    from nodellm_orm.ports.statuses import CallStatus
     from nodellm_orm.ports.workspace import Workspace
     from nodellm_orm.runtime.plan import UnknownPolicy
     from nodellm_orm.runtime.toolbox import Toolbox

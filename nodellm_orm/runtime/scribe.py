@@ -6,14 +6,16 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from nodellm_orm.ports.journal import AttemptClosed, TurnEnded, TurnReleased
+from nodellm_orm.ports.entries import AttemptClosed, TurnEnded, TurnReleased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
     from uuid import UUID
 
     from nodellm_orm.ports.ambient import Clock
-    from nodellm_orm.ports.journal import Entry, Hold, Journal, Take, TurnOpened
+    from nodellm_orm.ports.entries import Entry, TurnOpened
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.ownership import Hold, Take
     from nodellm_orm.ports.workspace import Workspace
     from nodellm_orm.runtime.conversation import Conversation, HeadChange
     from nodellm_orm.runtime.plan import Durability

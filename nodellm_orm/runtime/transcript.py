@@ -12,7 +12,7 @@ from nodellm_orm.domain.money import add
 from nodellm_orm.domain.parts import ThinkingPart
 from nodellm_orm.domain.replies import Reply, Thinking, ToolCall
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.ports.journal import (
+from nodellm_orm.ports.entries import (
     AttemptClosed,
     AttemptOpened,
     CallFinished,
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.messages import Message, Origin
     from nodellm_orm.domain.ratelimit import RateLimits
-    from nodellm_orm.ports.journal import AttemptStatus, CallState, CallStatus, Entry, TurnState
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.states import CallState, TurnState
+    from nodellm_orm.ports.statuses import AttemptStatus, CallStatus
 
 WENT_WRONG: frozenset[CallStatus] = frozenset({"failed", "denied", "skipped", "unknown"})
 """Calls whose result the model reads as an error."""

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, func, insert, literal, null, select, update
 
 from nodellm_orm.errors import StaleChatError
-from nodellm_orm.ports.journal import OPEN_CALLS, CallFinished, Hold, Outdated, Repeated
+from nodellm_orm.ports.entries import CallFinished
+from nodellm_orm.ports.ownership import Hold, Outdated, Repeated
+from nodellm_orm.ports.statuses import OPEN_CALLS
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.entries import Scope, apply, send
 from nodellm_orm.store.guard import (
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Insert, Row, Select, Table, Update
 
-    from nodellm_orm.ports.journal import Entry, Take, TurnOpened
+    from nodellm_orm.ports.entries import Entry, TurnOpened
+    from nodellm_orm.ports.ownership import Take
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.texts import Texts
 

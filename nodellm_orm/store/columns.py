@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from nodellm_orm.domain.jsontext import JsonText, JsonValue  # noqa: TC001 — SQLAlchemy reads the annotations
 from nodellm_orm.domain.messages import MessageStatus, Role
-from nodellm_orm.ports.journal import AttemptStatus, CallStatus, TurnStatus
+from nodellm_orm.ports.statuses import AttemptStatus, CallStatus, TurnStatus
 from nodellm_orm.store.types import (
     Count,
     Id,

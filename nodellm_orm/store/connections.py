@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import StaticPool
 
 from nodellm_orm.errors import SessionStateError
+from nodellm_orm.store.failures import demoted
 from nodellm_orm.store.forks import own_pool
 from nodellm_orm.store.lending import Lender
 from nodellm_orm.store.sessions import Bind, bind_arguments, settle
@@ -70,9 +72,14 @@ class OwnConnections(Lender):
             if self._shared and _in_transaction(connection):
                 return self._beside(connection, lambda: _in_savepoint(connection, work))
             _read_committed(connection)
-            with connection.begin():
-                _begin(connection)
-                return work(connection)
+            try:
+                with connection.begin():
+                    _begin(connection)
+                    return work(connection)
+            except DBAPIError as error:
+                if demoted(error):
+                    connection.invalidate()  # the next one is made anew, where the primary is by then
+                raise
 
     def look(self, work: Callable[[Connection], T]) -> T:
         """Read on a connection of the pool."""

@@ -12,7 +12,7 @@ from nodellm_orm.domain.codec import decode_parts
 from nodellm_orm.domain.parts import ToolCallPart
 from nodellm_orm.errors import ChatError
 from nodellm_orm.ports.approvals import approval_digest, decided_so, no_such_call, to_decide
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import CACHED, busy, chat_parameters, executed, found, of_chat, state_of, touch
 from nodellm_orm.store.mapping import CALL_COLUMNS, call_of
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Select, Table, Update
 
     from nodellm_orm.ports.approvals import Decision
-    from nodellm_orm.ports.journal import CallState, Owner
+    from nodellm_orm.ports.owners import Owner
+    from nodellm_orm.ports.states import CallState
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.mapping import Row
 

@@ -17,7 +17,7 @@ from sqlalchemy import and_, bindparam, delete, null, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from nodellm_orm.errors import ChatError
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import CACHED, chat_parameters, executed, row_of, there
 from nodellm_orm.store.referrers import referrers
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Delete, Select, Table, Update
 
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.access import Access
     from nodellm_orm.store.define import Tables
 

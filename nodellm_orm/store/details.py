@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from sqlalchemy import and_, case, func, select
 
 from nodellm_orm.domain.money import add
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.attachments import files_in
 from nodellm_orm.store.clock import DatabaseNow
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.usage import Usage
-    from nodellm_orm.ports.journal import AttemptStatus, CallStatus, ChatHead, Owner, TurnStatus
+    from nodellm_orm.ports.owners import Owner
+    from nodellm_orm.ports.states import ChatHead
+    from nodellm_orm.ports.statuses import AttemptStatus, CallStatus, TurnStatus
     from nodellm_orm.store.define import Records, Tables
     from nodellm_orm.store.mapping import Stored
 

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from sqlalchemy import Integer, bindparam, case, delete, exists, insert, null, or_, update
 
-from nodellm_orm.ports.journal import (
-    ANY_OWNER,
-    RELEASED,
+from nodellm_orm.ports.entries import (
     AttemptClosed,
     AttemptOpened,
     CallAnswered,
@@ -24,6 +22,8 @@ from nodellm_orm.ports.journal import (
     TurnEnded,
     TurnReleased,
 )
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.statuses import RELEASED
 from nodellm_orm.store.absent import insert_absent
 from nodellm_orm.store.attachments import attachment_rows, blob_rows
 from nodellm_orm.store.clock import DatabaseNow
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Delete, Insert, Table, Update
 
     from nodellm_orm.domain.jsontext import JsonValue
-    from nodellm_orm.ports.journal import Entry, Hold
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.ownership import Hold
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.mapping import Row
     from nodellm_orm.store.sealing import Sealer

@@ -50,13 +50,14 @@ _LOST: Final[frozenset[Code]] = frozenset(
         *(1053, 2006, 2013, 2014, 2045, 2055, 4031),
     }
 )
+_DEMOTED: Final[frozenset[Code]] = frozenset({"25006", 1290, 1792, 1836})
 _SCHEMA: Final[frozenset[Code]] = frozenset({"42P01", "42703", "3F000", 1146, 1054})
 _TELLING: Final[dict[Code, str]] = {
     **dict.fromkeys(
         ("53100", 1021, 1114, sqlite3.SQLITE_FULL), "the disk of the database is full; make room and try again"
     ),
     **dict.fromkeys(
-        ("25006", 1290, 1792, 1836, sqlite3.SQLITE_READONLY),
+        (*_DEMOTED, sqlite3.SQLITE_READONLY),
         "the database is read-only; connect to the primary, or make the file and its folder writable",
     ),
     **dict.fromkeys(
@@ -94,6 +95,15 @@ def code_of(error: BaseException) -> Code:
         return first
     state: object = getattr(original, "sqlstate", None)
     return state if isinstance(state, str) else None
+
+
+def demoted(error: BaseException) -> bool:
+    """Whether the server at the other end has become read-only: the primary is another one by now.
+
+    Args:
+        error: SQLAlchemy's or a driver's error.
+    """
+    return code_of(error) in _DEMOTED
 
 
 def is_database_error(error: BaseException) -> bool:

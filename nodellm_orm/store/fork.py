@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, insert, null, select
 
 from nodellm_orm.ports.branches import branch_of
-from nodellm_orm.ports.journal import CallAnswered, CallFinished, MessageAdded, Outdated
+from nodellm_orm.ports.entries import CallAnswered, CallFinished, MessageAdded
+from nodellm_orm.ports.ownership import Outdated
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.entries import Scope, apply
 from nodellm_orm.store.guard import CACHED, chat_parameters, found, of_chat, state_of
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Insert, Table
 
     from nodellm_orm.ports.branches import Cut
-    from nodellm_orm.ports.journal import ChatHead, Entry, Snapshot
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.states import ChatHead, Snapshot
     from nodellm_orm.store.define import Tables
 
 _OWN: Final = (

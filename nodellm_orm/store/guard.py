@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from sqlalchemy import ColumnElement, bindparam, null, select, update
 
 from nodellm_orm.errors import ChatBusyError, ChatNotFoundError
-from nodellm_orm.ports.journal import ANY_OWNER, MessageAdded
+from nodellm_orm.ports.entries import MessageAdded
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.clock import DatabaseLater, DatabaseNow, seconds
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row, Table, Update
 
-    from nodellm_orm.ports.journal import Entry, Owner
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.owners import Owner
 
 CACHED = 128
 """Statements of a kind that are kept; a host has one or two sets of tables."""

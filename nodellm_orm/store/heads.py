@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, insert, literal, select
 
 from nodellm_orm.errors import ConfigurationError, StorageError
-from nodellm_orm.ports.journal import ANY_OWNER, MessageAdded, Outdated
+from nodellm_orm.ports.entries import MessageAdded
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.ownership import Outdated
 from nodellm_orm.store.absent import insert_absent
 from nodellm_orm.store.attachments import attachment_rows, blob_rows
 from nodellm_orm.store.begin import head_values
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.errors import NodeLLMError
-    from nodellm_orm.ports.journal import ChatHead, Snapshot
+    from nodellm_orm.ports.states import ChatHead, Snapshot
     from nodellm_orm.store.define import Tables
 
 

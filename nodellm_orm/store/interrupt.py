@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, case, func, literal, null, or_, select, update
 
 from nodellm_orm.domain.pages import InterruptedTurn
-from nodellm_orm.ports.journal import ANY_OWNER, EXHAUSTED, RELEASED, Exhausted, Hold, Outdated
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.ownership import Exhausted, Hold, Outdated
+from nodellm_orm.ports.statuses import EXHAUSTED, RELEASED
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import (
     CACHED,
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Select, Table, Update
 
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.sealing import Sealer
 

@@ -8,7 +8,7 @@ from sqlalchemy.exc import IntegrityError
 
 from nodellm_orm.domain.windows import EVERYTHING
 from nodellm_orm.ports.branches import branch_of
-from nodellm_orm.ports.journal import Exhausted
+from nodellm_orm.ports.ownership import Exhausted
 from nodellm_orm.ports.workspace import NoWorkspace
 from nodellm_orm.store import heads, interrupt, listing, reading, record
 from nodellm_orm.store.begin import Begin
@@ -36,19 +36,10 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.windows import Window
     from nodellm_orm.ports.approvals import Decision
     from nodellm_orm.ports.branches import Cut
-    from nodellm_orm.ports.journal import (
-        AttemptClosed,
-        CallState,
-        ChatHead,
-        ChatTotals,
-        Entry,
-        Hold,
-        Owner,
-        Snapshot,
-        Take,
-        TurnOpened,
-        TurnState,
-    )
+    from nodellm_orm.ports.entries import AttemptClosed, Entry, TurnOpened
+    from nodellm_orm.ports.owners import Owner
+    from nodellm_orm.ports.ownership import Hold, Take
+    from nodellm_orm.ports.states import CallState, ChatHead, ChatTotals, Snapshot, TurnState
     from nodellm_orm.ports.workspace import Workspace
     from nodellm_orm.store.access import Access
     from nodellm_orm.store.define import Records

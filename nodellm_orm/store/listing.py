@@ -14,7 +14,8 @@ from sqlalchemy import and_, bindparam, case, func, or_, select, true
 
 from nodellm_orm.domain.pages import ChatSummary, Page
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.ports.journal import ANY_OWNER, ChatTotals
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.states import ChatTotals
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import CACHED, chat_parameters, not_found, of_chat, there
 from nodellm_orm.store.labels import agrees, mentions
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, RowMapping, Select, Table
 
     from nodellm_orm.domain.jsontext import JsonValue
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.define import Tables
 
 _SCANNED: Final = 500

@@ -12,14 +12,14 @@ from nodellm_orm.domain.messages import FinishReason, Message, Origin
 from nodellm_orm.domain.parts import ThinkingPart, ToolCallPart
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.ports.journal import AttemptState, CallState, ChatHead, TurnState
+from nodellm_orm.ports.states import AttemptState, CallState, ChatHead, TurnState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from decimal import Decimal
     from uuid import UUID
 
-    from nodellm_orm.ports.journal import AttemptClosed, AttemptOpened, CallOpened, MessageAdded, MessageRevised
+    from nodellm_orm.ports.entries import AttemptClosed, AttemptOpened, CallOpened, MessageAdded, MessageRevised
 
     Row = dict[str, Any]
     """Values by column."""

@@ -11,7 +11,8 @@ from sqlalchemy import and_, bindparam, func, select
 
 from nodellm_orm.domain.windows import EVERYTHING, first_loaded
 from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
-from nodellm_orm.ports.journal import ANY_OWNER, Snapshot
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.states import Snapshot
 from nodellm_orm.store.attachments import with_contents
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.excerpt import first_position, summary_row
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.parts import ToolCallPart
     from nodellm_orm.domain.windows import Window
-    from nodellm_orm.ports.journal import Owner, TurnState
+    from nodellm_orm.ports.owners import Owner
+    from nodellm_orm.ports.states import TurnState
     from nodellm_orm.store.define import Tables
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, null, select, tuple_, update
 
 from nodellm_orm.errors import StaleChatError
-from nodellm_orm.ports.journal import Hold, TurnEnded, TurnReleased
+from nodellm_orm.ports.entries import TurnEnded, TurnReleased
 from nodellm_orm.store.entries import Scope, apply
 from nodellm_orm.store.guard import (
     CACHED,
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Select, Table, Update
 
-    from nodellm_orm.ports.journal import Entry
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.ownership import Hold
     from nodellm_orm.store.define import Tables
 
 _BATCH: Final = 200

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-    from nodellm_orm.ports.journal import Entry, Hold
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.ownership import Hold
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.lending import Lender, Lent
 

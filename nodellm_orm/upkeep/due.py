@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import and_, func, or_, select
 
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.deletion import idle
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Table
 
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
 
     Place: TypeAlias = tuple[datetime, UUID]
     """Where a chat stands in the order in which they are deleted."""

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from nodellm_orm.errors import ChatError, ConfigurationError
-from nodellm_orm.ports.journal import ANY_OWNER, AnyOwner
+from nodellm_orm.ports.owners import ANY_OWNER, AnyOwner
 from nodellm_orm.runtime.refusals import refuse_owner
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.define import Records
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.access import Access
     from nodellm_orm.store.define import Tables
     from nodellm_orm.upkeep.due import Place

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, func, or_, select
 
 from nodellm_orm.errors import EncryptionError, TamperedValueError
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.guard import CACHED
 from nodellm_orm.store.sealed import Sealed
 from nodellm_orm.store.texts import digest as digest_of_text
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection, Select, Table
 
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.define import Tables
 
     Key = tuple[str | None, str]

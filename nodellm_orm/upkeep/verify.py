@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import literal, select
 
 from nodellm_orm.errors import ConfigurationError, SchemaVersionError, StorageError
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.runtime.refusals import refuse_owner
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.guard import not_found, state_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
-    from nodellm_orm.ports.journal import Owner
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.access import Access
     from nodellm_orm.store.define import Records, Tables
     from nodellm_orm.store.encryption import Encryption

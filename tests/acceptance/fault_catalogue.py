@@ -71,7 +71,7 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
     "A52": ("a tool raises `SystemExit`, `KeyboardInterrupt`, `CancelledError`, a group", "only real ones pass"),
     "A53": ("a synchronous tool blocks", "it has a thread; the lease lives on"),
     "A54": ("a tool asks its own chat", "`ChatBusyError` at once, no deadlock"),
-    "A55": ("a model calls tools for ever", "rounds, cost and time end it; the history stays valid"),
+    "A55": ("a model calls tools for ever", "rounds, cost or the caller's time limit end it; history stays valid"),
     # ── B ─────────────────────────────────────────────────────────────────────────────────────────────────────────
     "B01": ("the connection is lost before COMMIT", "looked up, and written again"),
     "B02": ("the connection is lost after COMMIT", "looked up, and known to be written"),
@@ -165,21 +165,21 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
     "E02": ("line breaks in headers", "refused, by name only"),
     "E03": ("addresses that lead inside", "resolved, checked, pinned, at every redirect"),
     "E04": ("paths that lead outside", "a path is read only under the roots that are allowed"),
-    "E05": ("bombs in archives, images, PDF", "nothing is unpacked here; sizes are limited"),
+    "E05": ("bombs in archives, images, PDF", "files are bytes: none is opened; sizes are limited"),
     "E06": ("names of tools chosen to reach attributes", "a dictionary of what was offered, nothing else"),
     "E07": ("tool results that pose as instructions", "they stay results of tools"),
     "E08": ("rows with a role that does not exist", "the database refuses them"),
     "E09": ("instructions of another chat", "a chat reads its own rows only"),
     "E10": ("ids of another owner", "not found, in the same words"),
-    "E11": ("row level security of PostgreSQL", "nothing here resets or relies on session settings"),
-    "E12": ("report columns and filters from a request", "a list of what is allowed; values are bound"),
+    "E11": ("row level security of PostgreSQL", "holds for our statements, if the engine names the owner"),
+    "E12": ("names and values of filters from a request", "they are bound, never part of a statement"),
     "E13": ("serialised objects, class paths", "nothing is ever loaded as code"),
     "E14": ("formulas in CSV", "they stay text"),
     "E15": ("a stolen database, swapped rows, a wrong key", "sealed, bound to its place, an explicit error"),
     "E16": ("erasure, also during a turn", "content goes, sums stay, again is harmless"),
-    "E17": ("sizes, depths and counts without end", "limits everywhere"),
+    "E17": ("sizes, depths and counts without end", "limits on all that models, servers and files send"),
     "E18": ("line breaks and terminal codes in texts that are logged or shown", "escaped"),
-    "E19": ("cookies and organisation ids in responses", "not stored"),
+    "E19": ("cookies and account names in responses", "not stored"),
     "E20": ("the inspector under attack", "loopback, token, Host check, CSP, everything escaped"),
     "E21": ("approved arguments that are edited afterwards", "the call does not run"),
     "E22": ("an idempotency key of another owner", "finds nothing"),
@@ -188,5 +188,15 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
     "E25": ("passwords in database URLs", "never shown"),
 }
 
-ELSEWHERE: Final[dict[str, str]] = {}
+ELSEWHERE: Final[dict[str, str]] = {
+    "E14": "Nothing writes CSV yet: it comes with the reports, and all output until then is text or JSON.",
+    "E20": (
+        "There is no inspector yet; until then the only thing that listens on a port is the server of a local model, "
+        "on loopback and behind a random key."
+    ),
+    "E23": (
+        "No token of a request is compared here before there is an inspector; keys are compared with "
+        "`hmac.compare_digest` (`transport/secrets.py`)."
+    ),
+}
 """Why a label has no test of its own."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, get_args
 
-from nodellm_orm.ports.journal import CallStatus
 from nodellm_orm.ports.keeping import RESULT_NOT_KEPT
+from nodellm_orm.ports.statuses import CallStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

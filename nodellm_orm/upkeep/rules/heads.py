@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from nodellm_orm.domain.jsontext import JsonTextError, loads
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.ports.journal import RELEASED
+from nodellm_orm.ports.statuses import RELEASED
 
 if TYPE_CHECKING:
     from nodellm_orm.store.define import Tables

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from nodellm_orm.domain.jsontext import JsonTextError, loads
 from nodellm_orm.domain.money import PICO, exact
-from nodellm_orm.ports.journal import AttemptStatus
+from nodellm_orm.ports.statuses import AttemptStatus
 from nodellm_orm.upkeep.readable import unreadable
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, get_args
 
 from nodellm_orm.domain.messages import FinishReason
-from nodellm_orm.ports.journal import RELEASED, TurnStatus
+from nodellm_orm.ports.statuses import RELEASED, TurnStatus
 from nodellm_orm.upkeep.digests import settings_of, texts_named
 
 if TYPE_CHECKING:

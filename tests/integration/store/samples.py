@@ -11,23 +11,19 @@ from nodellm_orm.domain.money import Cost
 from nodellm_orm.domain.parts import TextPart, ThinkingPart, ToolCallPart, ToolResultPart
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.ports.journal import (
-    AttemptClosed,
-    AttemptOpened,
-    CallOpened,
-    ChatHead,
-    MessageAdded,
-    Take,
-    TurnEnded,
-    TurnOpened,
-)
+from nodellm_orm.ports.entries import AttemptClosed, AttemptOpened, CallOpened, MessageAdded, TurnEnded, TurnOpened
+from nodellm_orm.ports.ownership import Take
+from nodellm_orm.ports.states import ChatHead
 from nodellm_orm.runtime.clock import new_id
 
 if TYPE_CHECKING:
     from uuid import UUID
 
     from nodellm_orm.domain.parts import Part
-    from nodellm_orm.ports.journal import Entry, Hold, Journal, Snapshot
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.ownership import Hold
+    from nodellm_orm.ports.states import Snapshot
 
 LEASE = 60.0
 ENDED = -1.0

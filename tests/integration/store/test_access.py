@@ -20,7 +20,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sess
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from nodellm_orm.errors import ChatBusyError, ChatNotFoundError, ConfigurationError, SessionStateError, StorageError
-from nodellm_orm.ports.journal import Repeated
+from nodellm_orm.ports.ownership import Repeated
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS

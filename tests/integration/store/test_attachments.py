@@ -10,7 +10,8 @@ from sqlalchemy import func, select
 from nodellm_orm.domain.media import media_part
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import MediaPart, TextPart
-from nodellm_orm.ports.journal import ANY_OWNER, MessageAdded, MessageRevised
+from nodellm_orm.ports.entries import MessageAdded, MessageRevised
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store.records import RECORDS
 from tests.integration.store.samples import ORIGIN, begin, head

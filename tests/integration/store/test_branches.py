@@ -13,15 +13,8 @@ from nodellm_orm.domain.messages import user
 from nodellm_orm.domain.parts import MediaPart
 from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
 from nodellm_orm.ports.branches import Cut
-from nodellm_orm.ports.journal import (
-    CallAnswered,
-    CallFinished,
-    HistorySuperseded,
-    Outdated,
-    Repeated,
-    TurnEnded,
-    TurnOpened,
-)
+from nodellm_orm.ports.entries import CallAnswered, CallFinished, HistorySuperseded, TurnEnded, TurnOpened
+from nodellm_orm.ports.ownership import Outdated, Repeated
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.conversation import answers
 from nodellm_orm.runtime.memory import MemoryJournal
@@ -43,7 +36,8 @@ from tests.integration.store.samples import (
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from nodellm_orm.ports.journal import ChatHead, Journal, Snapshot
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.states import ChatHead, Snapshot
 
 
 def cut(parent: Snapshot, last: int | None) -> Cut:

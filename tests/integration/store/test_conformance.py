@@ -21,18 +21,17 @@ from nodellm_orm.errors import (
     StaleChatError,
     UnsupportedFeatureError,
 )
-from nodellm_orm.ports.journal import (
-    ANY_OWNER,
+from nodellm_orm.ports.entries import (
     AttemptClosed,
     CallAnswered,
     CallFinished,
     CallStarted,
     MessageAdded,
-    Outdated,
-    Repeated,
     TurnEnded,
     TurnOpened,
 )
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.ownership import Outdated, Repeated
 from nodellm_orm.runtime.clock import new_id
 from tests.integration.store.samples import (
     COST,
@@ -56,7 +55,10 @@ from tests.integration.store.samples import (
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Message
-    from nodellm_orm.ports.journal import CallOpened, Hold, Journal, TurnStatus
+    from nodellm_orm.ports.entries import CallOpened
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.ownership import Hold
+    from nodellm_orm.ports.statuses import TurnStatus
 
 
 def texts(messages: tuple[Message, ...]) -> list[str]:

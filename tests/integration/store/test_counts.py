@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from nodellm_orm.domain.messages import user
-from nodellm_orm.ports.journal import CallAnswered, CallFinished, TurnEnded, TurnOpened
+from nodellm_orm.ports.entries import CallAnswered, CallFinished, TurnEnded, TurnOpened
 from nodellm_orm.runtime.clock import new_id
 from tests.integration.store.samples import (
     answer,

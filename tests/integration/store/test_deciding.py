@@ -10,7 +10,8 @@ import pytest
 
 from nodellm_orm.errors import ChatBusyError, ChatError, ChatNotFoundError
 from nodellm_orm.ports.approvals import Decision, approval_digest
-from nodellm_orm.ports.journal import CallFinished, Outdated, TurnEnded
+from nodellm_orm.ports.entries import CallFinished, TurnEnded
+from nodellm_orm.ports.ownership import Outdated
 from tests.integration.store.samples import (
     ENDED,
     LEASE,
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from nodellm_orm.domain.parts import ToolCallPart
-    from nodellm_orm.ports.journal import CallState, Entry, Hold, Journal
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.ownership import Hold
+    from nodellm_orm.ports.states import CallState
 
 SUSPENDED = TurnEnded(status="suspended", reason="approval")
 

@@ -12,7 +12,7 @@ from sqlalchemy import Column, ForeignKey, MetaData, Table, event, func, select,
 from nodellm_orm.domain.media import media_part
 from nodellm_orm.domain.messages import Message, user
 from nodellm_orm.errors import ChatError, ChatNotFoundError, StaleChatError
-from nodellm_orm.ports.journal import ANY_OWNER
+from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store import heads
 from nodellm_orm.store.access import open_access
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from nodellm_orm.ports.journal import Journal, Owner
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.journal import SqlJournal
 
 TABLES: Final = RECORDS.tables

@@ -9,7 +9,7 @@ from sqlalchemy import event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from nodellm_orm.errors import ChatBusyError, StaleChatError
-from nodellm_orm.ports.journal import TurnEnded
+from nodellm_orm.ports.entries import TurnEnded
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS

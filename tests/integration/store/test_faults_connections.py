@@ -93,3 +93,26 @@ async def test_a_connection_that_never_comes_is_told(limited: AsyncEngine, sql_j
         with pytest.raises(StorageError, match=r"within 0\.3 seconds"):
             await completed(journal, snapshot)
     assert await sql_journal.load(snapshot.head.id, "ada") == snapshot
+
+
+DEMOTED: Final = {
+    "postgresql": "SET default_transaction_read_only = on",
+    "mysql": "SET SESSION TRANSACTION READ ONLY",
+}
+
+
+@pytest.mark.fault("B05")
+async def test_a_connection_to_a_server_that_was_demoted_is_given_up(
+    tables: AsyncEngine, sql_kind: DatabaseKind
+) -> None:
+    """Behind a failover the pool still leads to the old primary: each connection is met once, and made anew."""
+    engine = create_async_engine(tables.url, pool_size=1, max_overflow=0)
+    journal = SqlJournal(open_access(engine, RECORDS), RECORDS)
+    async with engine.connect() as connection:
+        await connection.execute(text(DEMOTED[sql_kind]))
+        await connection.commit()
+    with pytest.raises(StorageError, match="read-only; connect to the primary"):
+        await journal.create(head())
+    snapshot = await journal.create(head())
+    assert (await journal.load(snapshot.head.id, snapshot.head.owner)).head == snapshot.head
+    await engine.dispose()

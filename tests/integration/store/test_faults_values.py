@@ -16,7 +16,7 @@ from nodellm_orm.domain.money import Cost
 from nodellm_orm.domain.parts import OpaquePart
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.errors import StorageError
-from nodellm_orm.ports.journal import TurnOpened
+from nodellm_orm.ports.entries import TurnOpened
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.types import JsonDocument, Labels, LongBlob, LongText

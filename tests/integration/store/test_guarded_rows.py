@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from nodellm_orm.ports.journal import Hold
+    from nodellm_orm.ports.ownership import Hold
     from nodellm_orm.store.journal import SqlJournal
 
 CHATS = RECORDS.tables.chats

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from nodellm_orm.domain.messages import user
 from nodellm_orm.errors import ChatError, StaleChatError, StorageError
 from nodellm_orm.ports.approvals import Decision
-from nodellm_orm.ports.journal import TurnEnded
+from nodellm_orm.ports.entries import TurnEnded
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.journal import SqlJournal

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from nodellm_orm import ConfigurationError, Encryption, EncryptionError, RotationReport, rotate_keys
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import MediaPart, TextPart
-from nodellm_orm.ports.journal import MessageAdded, MessageRevised, Snapshot, TurnEnded
+from nodellm_orm.ports.entries import MessageAdded, MessageRevised, TurnEnded
+from nodellm_orm.ports.states import Snapshot
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.journal import SqlJournal

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from nodellm_orm.errors import ChatBusyError, ChatNotFoundError, StaleChatError
-from nodellm_orm.ports.journal import Exhausted, Outdated, TurnEnded, TurnReleased
+from nodellm_orm.ports.entries import TurnEnded, TurnReleased
+from nodellm_orm.ports.ownership import Exhausted, Outdated
 from nodellm_orm.runtime.clock import new_id
 from tests.integration.store.samples import ENDED, LEASE, answer, attempt, begin, begun, closed, with_call
 
 if TYPE_CHECKING:
-    from nodellm_orm.ports.journal import Hold, Journal, TurnStatus
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.ownership import Hold
+    from nodellm_orm.ports.statuses import TurnStatus
     from tests.integration.store.samples import Begun
 
 LIMIT = 3

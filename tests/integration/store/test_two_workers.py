@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from nodellm_orm.errors import ChatBusyError, StaleChatError
-from nodellm_orm.ports.journal import Outdated, Repeated
+from nodellm_orm.ports.ownership import Outdated, Repeated
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS

@@ -23,12 +23,12 @@ from nodellm_orm.domain.parts import (
 )
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.ports.journal import CallFinished, TurnEnded
+from nodellm_orm.ports.entries import CallFinished, TurnEnded
 from nodellm_orm.runtime.clock import new_id
 from tests.integration.store.samples import ORIGIN, answer, begun, call, closed, head, opened_call
 
 if TYPE_CHECKING:
-    from nodellm_orm.ports.journal import ChatHead
+    from nodellm_orm.ports.states import ChatHead
     from nodellm_orm.store.journal import SqlJournal
 
 HOSTILE = [

@@ -13,7 +13,7 @@ from nodellm_orm.domain.messages import FinishReason, Message, user
 from nodellm_orm.domain.parts import SummaryPart, TextPart, ToolCallPart, ToolResultPart
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.domain.windows import EVERYTHING, Window, first_loaded, sent
-from nodellm_orm.ports.journal import CallAnswered, CallFinished, HistorySuperseded, TurnEnded
+from nodellm_orm.ports.entries import CallAnswered, CallFinished, HistorySuperseded, TurnEnded
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.encryption import Encryption
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from nodellm_orm.ports.journal import Journal, Snapshot
+    from nodellm_orm.ports.journal import Journal
+    from nodellm_orm.ports.states import Snapshot
 
 
 def said(role: Any, text: str) -> Message:

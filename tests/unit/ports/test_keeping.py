@@ -20,7 +20,7 @@ from nodellm_orm.domain.parts import (
     ToolCallPart,
     ToolResultPart,
 )
-from nodellm_orm.ports.journal import CallFinished, TurnOpened
+from nodellm_orm.ports.entries import CallFinished, TurnOpened
 from nodellm_orm.ports.keeping import KEEP_ALL, Keeping, Persistence, _digest
 from nodellm_orm.runtime.clock import new_id
 

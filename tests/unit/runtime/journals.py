@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.domain.windows import Window
     from nodellm_orm.ports.ambient import Clock
-    from nodellm_orm.ports.journal import Entry, Hold, Owner, Snapshot, Take, TurnOpened
+    from nodellm_orm.ports.entries import Entry, TurnOpened
+    from nodellm_orm.ports.owners import Owner
+    from nodellm_orm.ports.ownership import Hold, Take
+    from nodellm_orm.ports.states import Snapshot
     from tests.unit.runtime.test_turns import World
 
 J = TypeVar("J", bound=MemoryJournal)

@@ -22,7 +22,7 @@ from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.domain.usage import Usage
-from nodellm_orm.ports.journal import ChatHead
+from nodellm_orm.ports.states import ChatHead
 from nodellm_orm.ports.transport import WireRequest
 from nodellm_orm.runtime.clock import SystemClock, new_id
 from nodellm_orm.runtime.exchange import Engine

@@ -10,7 +10,7 @@ import pytest
 from nodellm_orm.domain.parts import ToolCallPart
 from nodellm_orm.errors import ToolError
 from nodellm_orm.ports.approvals import approval_digest, listed, no_such_call
-from nodellm_orm.ports.journal import CallState, TurnState
+from nodellm_orm.ports.states import CallState, TurnState
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.rounds import restored_calls, settled, undecided, what_waits
 from nodellm_orm.runtime.toolbox import Toolbox
@@ -19,7 +19,7 @@ from tests.unit.runtime.scripted import calls, says
 from tests.unit.runtime.test_turns import World
 
 if TYPE_CHECKING:
-    from nodellm_orm.ports.journal import CallStatus
+    from nodellm_orm.ports.statuses import CallStatus
     from nodellm_orm.runtime.plan import UnknownPolicy
 
 ARGUMENTS: Final = '{"cents": 5}'

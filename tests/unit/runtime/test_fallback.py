@@ -44,7 +44,7 @@ from tests.unit.runtime.test_turns import World, add
 if TYPE_CHECKING:
     from nodellm_orm.domain.events import Event
     from nodellm_orm.domain.messages import Completion
-    from nodellm_orm.ports.journal import AttemptState
+    from nodellm_orm.ports.states import AttemptState
     from nodellm_orm.ports.wire import ModelRequest, RenderCache
     from nodellm_orm.runtime.conversation import Conversation
     from nodellm_orm.runtime.tools import ToolSource

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from nodellm_orm.errors import ChatBusyError, StorageError, ToolError
-from nodellm_orm.ports.journal import AttemptClosed
+from nodellm_orm.ports.entries import AttemptClosed
 from nodellm_orm.runtime.memory import MemoryJournal
 from nodellm_orm.runtime.tools import tool
 from tests.unit.runtime.scripted import calls, says
@@ -18,7 +18,8 @@ from tests.unit.runtime.test_turns import World, add
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from nodellm_orm.ports.journal import Entry, Hold
+    from nodellm_orm.ports.entries import Entry
+    from nodellm_orm.ports.ownership import Hold
 
 
 class FailingJournal(MemoryJournal):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -12,9 +13,13 @@ from nodellm_orm.domain.messages import Message, user
 from nodellm_orm.domain.parts import SummaryPart, TextPart, ToolCallPart, ToolResultPart
 from nodellm_orm.domain.settings import Settings
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.ports.journal import CallState, ChatHead, MessageAdded, Snapshot, TurnState, TurnStatus
+from nodellm_orm.ports.entries import MessageAdded
+from nodellm_orm.ports.states import CallState, ChatHead, Snapshot, TurnState
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.revision import Revision, cut_at
+
+if TYPE_CHECKING:
+    from nodellm_orm.ports.statuses import TurnStatus
 
 
 def said(text: str = "so", *calls: str, partial: bool = False) -> Message:

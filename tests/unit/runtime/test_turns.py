@@ -38,7 +38,7 @@ from tests.unit.runtime.scripted import USAGE, ScriptedModel, calls, engine, hea
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Message
-    from nodellm_orm.ports.journal import TurnState
+    from nodellm_orm.ports.states import TurnState
     from nodellm_orm.runtime.stream import ReplyStream
     from nodellm_orm.runtime.tools import ToolSource
     from tests.unit.runtime.scripted import Step
@@ -658,7 +658,7 @@ async def test_unknown_options_are_refused_with_a_remedy() -> None:
         {"max_cost": "much"},
     ):
         with pytest.raises(ConfigurationError):
-            await world.chat.ask("Hi", **cast(Any, wrong))
+            await world.chat.ask("Hi", **cast("Any", wrong))
     with pytest.raises(ConfigurationError):
         await world.chat.ask("")
 
