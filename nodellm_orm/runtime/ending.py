@@ -143,15 +143,20 @@ class Ending:
         except (StaleChatError, StorageError) as error:
             self._chat.stale = True
             error.reply = error.reply or self._unsaved(error)
-            if isinstance(error, StorageError):
-                await self._end_if_possible(error)
-            else:
-                await self._account()
+            await self._closing(self._end_if_possible(error) if isinstance(error, StorageError) else self._account())
             raise
         except BaseException as error:
             # What ended the turn is told, not that its end could not be written.
-            await self._end_if_possible(error)
+            await self._closing(self._end_if_possible(error))
             raise
+
+    async def _closing(self, write: Awaitable[None]) -> None:
+        """Write what is left to write; when we cancel the turn meanwhile, what had ended it before is told."""
+        try:
+            await write
+        except asyncio.CancelledError:  # it is written all the same
+            if not self._asked_to_stop:
+                raise
 
     async def _cancelled(self, cancelled: asyncio.CancelledError) -> Reply[Any]:
         """The turn was cancelled: by its caller, by one who closes the client, or because its lease is over."""
@@ -160,14 +165,10 @@ class Ending:
             raise self._interrupted() from None
         if self.lost and self._ended is None:
             self._chat.stale = True
-            await self._account()
+            await self._closing(self._account())
             msg = f"the lease of chat {self._chat.head.id} was lost while the turn ran; load the chat again"
             raise StaleChatError(msg, reply=self._unsaved(None)) from None
-        try:
-            await self._end("cancelled", None)
-        except asyncio.CancelledError:  # once more, while the end was written: it is written
-            if not self._asked_to_stop:
-                raise
+        await self._closing(self._end("cancelled", None))
         if not self._asked_to_stop:
             raise cancelled
         if not self.begun:

@@ -19,7 +19,11 @@ from tests.unit.runtime.scripted import ManualClock, ScriptedModel, head, says
 from tests.unit.runtime.test_turns import World
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from nodellm_orm.domain.replies import Reply
+    from nodellm_orm.ports.entries import AttemptClosed, Entry
+    from nodellm_orm.ports.ownership import Hold
 
 LEASE: Final = 60.0
 QUARTER: Final = 15.0
@@ -222,3 +226,44 @@ class _One:
         """The one there is."""
         del provider, model, api
         return self._model
+
+
+class AccountingJournal(WatchedJournal):
+    """Somebody else has the chat when the answer is to be recorded, and the ledger takes its time."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.accounting = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def record(self, hold: Hold, entries: Sequence[Entry], *, again: bool = False) -> Hold:
+        """The hold is no longer good."""
+        del hold, entries, again
+        msg = "this worker no longer holds the chat"
+        raise StaleChatError(msg)
+
+    async def account(self, hold: Hold, closed: Sequence[AttemptClosed]) -> None:
+        """As the journal does, late."""
+        self.accounting.set()
+        await self.go_on.wait()
+        await super().account(hold, closed)
+
+
+async def test_turn_that_hears_twice_that_its_chat_is_lost_says_so_once() -> None:
+    """The heartbeat may notice while the turn is already ending for the same reason: its caller is told the reason."""
+    turn = Turn()
+    turn.journal = journal = keep_in(AccountingJournal(turn.clock), turn.world, turn.clock)
+    asking = await turn.begin()
+    turn.answer.set()
+    await journal.accounting.wait()
+    drive = turn.world.chat._drive
+    assert drive is not None
+
+    drive.lose()
+    await let_run()
+    journal.go_on.set()
+
+    with pytest.raises(StaleChatError, match="no longer holds") as caught:
+        await asking
+    assert caught.value.reply is not None
+    assert caught.value.reply.content == "late"
