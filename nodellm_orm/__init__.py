@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from nodellm_orm.chat import Chat
-from nodellm_orm.client import Chats, create_chat, interrupted_turns, list_chats, load_chat
+from nodellm_orm.chats import Chats
+from nodellm_orm.client import create_chat, interrupted_turns, list_chats, load_chat
 from nodellm_orm.creating import create_llm
 from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
@@ -74,6 +75,19 @@ from nodellm_orm.ports.states import ChatTotals
 from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.providers.prices import refresh_prices
 from nodellm_orm.providers.registry import register_provider
+from nodellm_orm.replay.asking import replay_chat
+from nodellm_orm.replay.llm import ReplayLLM
+from nodellm_orm.replay.many import replay_chats
+from nodellm_orm.replay.report import (
+    ReplayAnswer,
+    ReplayCall,
+    ReplayProgress,
+    ReplayReport,
+    ReplayTotals,
+    ReplayTurn,
+)
+from nodellm_orm.reporting.report import usage_report
+from nodellm_orm.reporting.rows import UsageRow
 from nodellm_orm.runtime.stream import ReplyStream
 from nodellm_orm.runtime.tools import Tool, ToolContext, ToolHalt, tool
 from nodellm_orm.store.encryption import Encryption
@@ -81,6 +95,9 @@ from nodellm_orm.store.engine import make_engine
 from nodellm_orm.store.records import define_records
 from nodellm_orm.store.rotation import RotationReport, UnreadableValue, rotate_keys
 from nodellm_orm.store.schema import migrate
+from nodellm_orm.transfer.exporting import export_chats
+from nodellm_orm.transfer.importing import import_chats
+from nodellm_orm.transfer.reports import ExportReport, ImportReport, TransferProgress
 from nodellm_orm.upkeep.findings import Finding, VerifyProgress, VerifyReport
 from nodellm_orm.upkeep.retention import PurgeReport, purge
 from nodellm_orm.upkeep.verify import verify
@@ -110,10 +127,12 @@ __all__ = [
     "Embeddings",
     "Encryption",
     "EncryptionError",
+    "ExportReport",
     "Fallback",
     "Finding",
     "FinishReason",
     "IdempotencyError",
+    "ImportReport",
     "InterruptedTurn",
     "LLMClient",
     "LLMCompleteResult",
@@ -147,6 +166,13 @@ __all__ = [
     "RateLimitError",
     "RateLimits",
     "RefusalPart",
+    "ReplayAnswer",
+    "ReplayCall",
+    "ReplayLLM",
+    "ReplayProgress",
+    "ReplayReport",
+    "ReplayTotals",
+    "ReplayTurn",
     "Reply",
     "ReplyStream",
     "RetryPolicy",
@@ -174,16 +200,20 @@ __all__ = [
     "ToolLimitError",
     "ToolResult",
     "ToolResultPart",
+    "TransferProgress",
     "TurnInterruptedError",
     "UnreadableValue",
     "UnsupportedFeatureError",
     "Usage",
+    "UsageRow",
     "VerifyProgress",
     "VerifyReport",
     "Window",
     "create_chat",
     "create_llm",
     "define_records",
+    "export_chats",
+    "import_chats",
     "interrupted_turns",
     "list_chats",
     "load_chat",
@@ -192,7 +222,10 @@ __all__ = [
     "purge",
     "refresh_prices",
     "register_provider",
+    "replay_chat",
+    "replay_chats",
     "rotate_keys",
     "tool",
+    "usage_report",
     "verify",
 ]

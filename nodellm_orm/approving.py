@@ -79,15 +79,15 @@ class Approving(Asking):
             >>> await chat.deny(call.call_id, "Refunds over 100 euros are made by phone.", by="ada")
             >>> reply = await chat.resume()
         """
-        if reason is None:
+        if reason is None or (isinstance(reason, str) and not reason.strip()):
             msg = "reason is what the model reads instead of a result; say why the call is denied"
             raise ConfigurationError(msg)
         refuse_text("reason", reason)
         return await self._decide(call_id, reason, by)
 
     async def _decide(self, call_id: str, denial: str | None, by: str | None) -> ToolCall:
-        if call_id is None:
-            msg = "call_id is the id of a call, as in chat.pending_approvals; None names none"
+        if call_id is None or (isinstance(call_id, str) and not call_id.strip()):
+            msg = "call_id is the id of a call, as in chat.pending_approvals; give one of these"
             raise ConfigurationError(msg)
         refuse_key("call_id", call_id)
         refuse_key("by", by)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 from nodellm_orm.asking import Asking, awaited
 from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
-from nodellm_orm.fluent import OPTION_NAMES, SURPRISES
+from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.opening import as_uuid, behaviour_of, check_names
 from nodellm_orm.ports.branches import branch_of
 from nodellm_orm.ports.ownership import Outdated
 from nodellm_orm.runtime.attachments import file_list
-from nodellm_orm.runtime.conversation import Conversation, changed_all_the_time
+from nodellm_orm.runtime.conversation import SURPRISES, Conversation, changed_all_the_time
 from nodellm_orm.runtime.loop import Turn
 from nodellm_orm.runtime.options import frozen_metadata
 from nodellm_orm.runtime.refusals import refuse_text, refuse_unknown
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from uuid import UUID
 
-    from nodellm_orm.asking import AskOptions
     from nodellm_orm.domain.replies import Reply
     from nodellm_orm.fluent import Behaviour
+    from nodellm_orm.planning import AskOptions
     from nodellm_orm.ports.states import ChatHead, Snapshot
     from nodellm_orm.runtime.options import Content
     from nodellm_orm.runtime.plan import Planner
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BEHAVIOUR: Final = ("timeout", "headers", "params", "lease", "durability")
+_BEHAVIOUR: Final = ("timeout", "headers", "params", "lease", "max_takeovers", "durability")
 """What a chat does in this process, by the names that `load_chat` has for it."""
 _HEAD: Final = ("provider", "model", "instructions")
 _OVERRIDES: Final = OPTION_NAMES | {*_BEHAVIOUR, *_HEAD}
@@ -68,7 +68,8 @@ class Branching(Asking):
             id: a UUID, to make a repeated call harmless.
             overrides: as for `load_chat`, each in place of this chat's own: ``model``, ``provider``, ``instructions``,
                 ``timeout`` (seconds in total, or a `Timeout`), ``headers``, ``params``, ``lease`` (seconds),
-                ``durability``, and settings such as ``temperature``; those that belong to a chat are stored.
+                ``max_takeovers``, ``durability``, and settings such as ``temperature``; those that belong to a chat are
+                stored.
 
         Raises:
             ConfigurationError: there is no such message, or it lies between a call and its last result; the error names
@@ -142,6 +143,8 @@ class Branching(Asking):
     ) -> Behaviour:
         own = self._behaviour
         changed = {name: overrides[name] for name in _BEHAVIOUR if overrides.get(name) is not None}
+        if "max_takeovers" in overrides:  # None says something there: no limit
+            changed["max_takeovers"] = overrides["max_takeovers"]
         given: dict[str, Any] = {name: changed.get(name, getattr(own, name)) for name in _BEHAVIOUR}
         offered = own.toolbox.tools if tools is None else tools
         made, _ = behaviour_of(own.timeout, tools=offered, options=settings, **given)

@@ -11,11 +11,13 @@ from nodellm_orm.compacting import Compacting
 from nodellm_orm.domain.messages import Message, Role, asked_of
 from nodellm_orm.domain.windows import sent
 from nodellm_orm.errors import ChatBusyError, ConfigurationError, UnsupportedFeatureError
-from nodellm_orm.fluent import SURPRISES
 from nodellm_orm.ports.ownership import Outdated
-from nodellm_orm.runtime.conversation import changed_all_the_time
+from nodellm_orm.ports.refused import chat_busy
+from nodellm_orm.runtime.conversation import SURPRISES, changed_all_the_time
 from nodellm_orm.runtime.inquiry import Countable
+from nodellm_orm.runtime.nesting import within
 from nodellm_orm.runtime.options import question
+from nodellm_orm.runtime.refusals import refuse_limit, refuse_position
 from nodellm_orm.runtime.requests import model_request
 
 if TYPE_CHECKING:
@@ -91,9 +93,9 @@ class Chat(Approving, Branching, Compacting):
             before: only messages at positions below; the page then holds the last ones.
             after: only messages at positions above.
         """
-        if limit < 1:
-            msg = f"limit is at least 1, not {limit}"
-            raise ConfigurationError(msg)
+        refuse_limit("limit", limit)
+        refuse_position("before", before)
+        refuse_position("after", after)
         return await self._journal.history(self.id, self.owner, limit=limit, before=before, after=after)
 
     async def usage(self) -> ChatTotals:
@@ -111,9 +113,12 @@ class Chat(Approving, Branching, Compacting):
 
         Raises:
             ChatError: rows of your own tables refer to the chat; it is as it was.
+            ChatBusyError: a tool or hook of the chat's own turn asks for it; delete the chat after the turn.
         """
         drive = self._drive
         if drive is not None and not drive.over:
+            if within(drive.turn.id):  # stopping the turn would stop this very call, and nothing would be deleted
+                raise self._occupied(drive)
             drive.stop()
             await drive.settled()
         await self._journal.settle()
@@ -187,6 +192,8 @@ class Chat(Approving, Branching, Compacting):
                 # No provider takes anything between a call and its result.
                 msg = "calls of the last turn have no results yet; resume() it, or ask, before a message is added"
                 raise ChatBusyError(msg, turn_id=last.id)
+            if last is not None and last.status == "running":  # no fence grows when it ends, whatever it leaves open
+                raise chat_busy(self.id, last.id, last.lease_until)
             message = Message(role=role, parts=parts, position=self._chat.next_position)
             added = [(self._host.engine.new_id(), message)]
             try:

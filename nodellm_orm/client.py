@@ -1,11 +1,10 @@
-"""Where client and database are wired together: `create_chat`, `load_chat`, `list_chats`, `Chats`."""
+"""Where client and database are wired together: `create_chat`, `load_chat`, `list_chats`, `interrupted_turns`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nodellm_orm.chat import Chat
-from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.neutral import source_of
 from nodellm_orm.opening import (
@@ -24,15 +23,15 @@ from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.options import frozen_metadata
 from nodellm_orm.runtime.refusals import (
+    refuse_limit,
+    refuse_mapping,
     refuse_owner,
     refuse_text,
     refuse_unknown,
 )
-from nodellm_orm.runtime.tools import collect
 from nodellm_orm.store.access import open_access
-from nodellm_orm.store.define import Records
 from nodellm_orm.store.journal import SqlJournal
-from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.records import chosen_records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from nodellm_orm.ports.owners import Owner
     from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
+    from nodellm_orm.store.define import Records
     from nodellm_orm.store.encryption import Encryption
 
     Database: TypeAlias = AsyncEngine | async_sessionmaker[AsyncSession] | AsyncSession
@@ -128,6 +128,7 @@ async def create_chat(
     refuse_unknown(options, OPTION_NAMES, among=names_of(create_chat))
     refuse_owner(owner)
     refuse_text("title", title, empty=True)
+    refuse_mapping("values", values)
     behaviour, settings = behaviour_of(
         client.timeout,
         tools=tools,
@@ -150,7 +151,7 @@ async def create_chat(
         chat_id=new_id() if id is None else as_uuid(id),
     )
     opened = [(new_id(), message) for message in opening_messages(messages)]
-    journal = _journal(
+    journal = journal_of(
         session, records, encryption, keeping_of(persist, redact), transactions=transactions, deadline=database_timeout
     )
     await journal.settle()
@@ -224,7 +225,7 @@ async def load_chat(
         durability=durability,
         options=options,
     )
-    journal = _journal(
+    journal = journal_of(
         session, records, encryption, keeping_of(persist, redact), transactions=transactions, deadline=database_timeout
     )
     snapshot = await journal.load(as_uuid(chat_id), owner, window=settings.history_window)
@@ -262,7 +263,9 @@ async def list_chats(
         encryption: the keys, for titles that are encrypted.
     """
     refuse_owner(owner, anybody=ANY_OWNER)
-    journal = _journal(session, records, encryption)
+    refuse_limit("limit", limit)
+    refuse_text("after", after, empty=True)
+    journal = journal_of(session, records, encryption)
     wanted = None if metadata is None else frozen_metadata(metadata)
     return await journal.summaries(owner, metadata=wanted, limit=limit, after=after)
 
@@ -277,67 +280,33 @@ async def interrupted_turns(
         limit: turns at most.
         records: own records.
     """
-    return await _journal(session, records).interrupted(limit=limit)
+    refuse_limit("limit", limit)
+    return await journal_of(session, records).interrupted(limit=limit)
 
 
-class Chats:
-    """The chats of an application: made once at start-up, used in every request.
-
-    Args:
-        session: an `async_sessionmaker` or an `AsyncEngine`.
-        llm: the client that answers: made by `create_llm`, or anything with an async ``complete`` (`LLMClient`).
-        tools: what the model may call.
-        options: what `create_chat` and `load_chat` take beyond these.
-
-    Example:
-        >>> chats = Chats(async_session, llm, tools=[get_weather])
-        >>> chat = await chats.load(chat_id, owner=user.id)
-    """
-
-    def __init__(
-        self, session: Database, llm: LLM | LLMClient, *, tools: Iterable[ToolSource] = (), **options: Any
-    ) -> None:
-        """Keep the defaults."""
-        self._session = session
-        self._llm = cast("LLM | LLMClient", source_of(llm))  # one for all chats
-        self._options = {"tools": collect(tools), **options}
-
-    async def create(self, **options: Any) -> Chat:
-        """A new chat; see `create_chat`."""
-        return await create_chat(self._session, self._llm, **{**self._options, **options})
-
-    async def load(self, chat_id: UUID | str, *, owner: Owner = None, **options: Any) -> Chat:
-        """A stored chat; see `load_chat`."""
-        return await load_chat(self._session, self._llm, chat_id, owner=owner, **{**self._options, **options})
-
-    async def list(
-        self,
-        *,
-        owner: Owner = None,
-        metadata: Mapping[str, object] | None = None,
-        limit: int = 50,
-        after: str | None = None,
-    ) -> Page[ChatSummary]:
-        """A page of chats; see `list_chats`."""
-        kept = {name: self._options[name] for name in ("records", "encryption") if name in self._options}
-        return await list_chats(self._session, owner=owner, metadata=metadata, limit=limit, after=after, **kept)
-
-
-def _journal(
+def journal_of(
     session: Database,
     records: Records | None,
     encryption: Encryption | None = None,
     keeping: Keeping = KEEP_ALL,
     *,
     transactions: Transactions = "own",
-    deadline: float = 30.0,
+    deadline: float = _DATABASE_TIMEOUT,
 ) -> Journal:
-    chosen = RECORDS if records is None else records
-    if not isinstance(chosen, Records):
-        msg = f"records is what define_records() gave, not {type(chosen).__name__}"
-        raise ConfigurationError(msg)
-    if encryption is not None:
-        chosen = chosen.encrypted(encryption)
+    """Where chats are kept.
+
+    Args:
+        session: as for `create_chat`.
+        records: as for `create_chat`.
+        encryption: as for `create_chat`.
+        keeping: what is written of what is said.
+        transactions: as for `create_chat`.
+        deadline: seconds a database call may take.
+
+    Raises:
+        ConfigurationError: one of them is not what it should be.
+    """
+    chosen = chosen_records(records, encryption)
     if not keeping.everything:
         chosen = chosen.keeping(keeping)
     return SqlJournal(open_access(session, chosen, transactions=transactions, deadline=deadline), chosen)

@@ -6,7 +6,9 @@ from dataclasses import replace as altered
 from typing import TYPE_CHECKING
 
 from nodellm_orm.asking import Asking, awaited
+from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.domain.settings import Settings
+from nodellm_orm.errors import ChatError
 from nodellm_orm.runtime.compaction import checked_compaction, planned
 from nodellm_orm.runtime.loop import Turn
 from nodellm_orm.runtime.options import Options
@@ -47,7 +49,8 @@ class Compacting(Asking):
             The message with the summary; its ``content`` is the text.
 
         Raises:
-            ChatError: there is nothing before the turns to keep, or the model's answer is no whole summary.
+            ChatError: there is nothing before the turns to keep, the model's answer is no whole summary, or `cancel`
+                was called.
             ChatBusyError: a turn of this chat is running, or calls of the last one wait for approval.
             ProviderError: the model could not answer.
 
@@ -65,6 +68,9 @@ class Compacting(Asking):
 
         drive = await self._run(planner, Turn.run, heard=False, wait=wait)
         reply = await awaited(drive)
+        if reply.finish_reason is FinishReason.CANCELLED:
+            msg = "the compaction was cancelled; the chat is as it was: resume() finishes it"
+            raise ChatError(msg)
         if reply.message is None:
             msg = f"turn {reply.turn_id} was completed without its summary"
             raise AssertionError(msg)

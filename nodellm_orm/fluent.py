@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.ownership import Outdated
-from nodellm_orm.runtime.conversation import changed_all_the_time
+from nodellm_orm.runtime.conversation import SURPRISES, changed_all_the_time
 from nodellm_orm.runtime.hooks import Hooks
 from nodellm_orm.runtime.options import Options, frozen_metadata
 from nodellm_orm.runtime.refusals import refuse_key, refuse_params, refuse_text, refuse_unknown
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from nodellm_orm.runtime.host import Host
     from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import ToolSource
-
-SURPRISES = 20
-"""How often in a row a chat may turn out to have changed before that is reported."""
 
 OPTION_NAMES = frozenset(Options.__dataclass_fields__)
 """Settings as callers name them."""

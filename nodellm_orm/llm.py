@@ -20,9 +20,9 @@ from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.exchange import Engine
 from nodellm_orm.runtime.host import Host
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 from nodellm_orm.runtime.oneshot import complete
-from nodellm_orm.runtime.refusals import refuse_unknown
+from nodellm_orm.runtime.refusals import refuse_seconds, refuse_unknown
 from nodellm_orm.transport.fetching import GuardedFetcher
 
 if TYPE_CHECKING:
@@ -271,11 +271,15 @@ class LLM(Inquiring):
         Args:
             grace: as for `aclose`.
 
+        Raises:
+            ConfigurationError: the grace is no number of seconds, or no event loop is running here.
+
         Example:
             >>> asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, llm.close_soon)  # doctest: +SKIP
         """
+        refuse_seconds("grace", grace, zero=True)
         if self._closing is None:
-            self._closing = asyncio.get_running_loop().create_task(self._close(grace), name="closing of a client")
+            self._closing = _running_loop().create_task(self._close(grace), name="closing of a client")
 
     async def aclose(self, *, grace: float = _CLOSING_GRACE) -> None:
         """Let turns under way end or let go of them, so that no chat is held any more, and close the connections.
@@ -287,6 +291,9 @@ class LLM(Inquiring):
 
         Args:
             grace: seconds; 0 breaks everything off.
+
+        Raises:
+            ConfigurationError: the grace is no number of seconds.
         """
         self.close_soon(grace)
         closing = self._closing
@@ -300,6 +307,14 @@ class LLM(Inquiring):
             await client._reach.aclose()  # noqa: SLF001 — of the same class
         if self._owns_pool:
             await self._shared.means.pool.aclose()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        msg = "no event loop is running here; close the client in its own, as loop.add_signal_handler() does"
+        raise ConfigurationError(msg) from None
 
 
 def refuse_policy(attachments: object) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 from weakref import WeakValueDictionary
 
 from nodellm_orm.creating import create_llm
@@ -41,7 +41,7 @@ _RETRY: Final = RetryPolicy(max_attempts=4, base_ms=1000, jitter=False)
 
 
 class ChatSource(Protocol):
-    """What can answer the chats of a database."""
+    """What can answer the chats of a database; a class of another module derives from it to be known as one."""
 
     @property
     def host(self) -> Host:
@@ -261,6 +261,8 @@ def source_of(llm: object) -> ChatSource:
         return llm.llm
     if isinstance(llm, ForeignSource):
         return llm
+    if ChatSource in type(llm).__mro__:
+        return cast("ChatSource", llm)
     if not isinstance(llm, type) and isinstance(llm, LLMClient) and callable(llm.complete):
         return _SOURCES.get(id(llm)) or _SOURCES.setdefault(id(llm), ForeignSource(llm))
     hint = "; make one: pass the object, not its class" if isinstance(llm, type) else ""

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nodellm_orm.cli import chat, chats, deletion, doctor, rotate, show, verify
+from nodellm_orm.cli import chat, chats, deletion, doctor, inspecting, rotate, show, verify
 from nodellm_orm.cli.consoles import complain, never_fail_to_print, results
 from nodellm_orm.cli.schema import db
 from nodellm_orm.errors import NodeLLMError
@@ -47,6 +47,7 @@ app.command("purge", epilog=deletion.PURGE_EXAMPLES)(deletion.purge_chats)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command("rotate-keys", epilog=rotate.EXAMPLES)(rotate.rotate_keys)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=inspecting.EXAMPLES)(inspecting.inspect)
 app.add_typer(db, name="db")
 
 

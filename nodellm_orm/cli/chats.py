@@ -15,7 +15,7 @@ from nodellm_orm.cli.printable import one_line
 from nodellm_orm.client import list_chats
 from nodellm_orm.domain.pages import ChatSummary, Page
 from nodellm_orm.ports.owners import ANY_OWNER
-from nodellm_orm.store.details import Glance, Glances, read_glances
+from nodellm_orm.store.glances import Glance, Glances, read_glances
 from nodellm_orm.store.schema import check
 
 _ID_WIDTH: Final = 36

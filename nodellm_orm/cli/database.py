@@ -11,7 +11,7 @@ import typer
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from nodellm_orm.config import ENCRYPTION_KEYS
+from nodellm_orm.config import ENCRYPTION_KEYS, Environment
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.engine import make_engine
@@ -19,6 +19,7 @@ from nodellm_orm.store.records import RECORDS, Records
 
 VARIABLE: Final = "NODELLM_DATABASE_URL"
 DEFAULT: Final = "sqlite:///chats.db"
+_IN_MEMORY: Final = ":memory:"
 
 Database: TypeAlias = Annotated[
     str,
@@ -43,7 +44,8 @@ def stored_records() -> Records:
     Raises:
         ConfigurationError: the variable is malformed.
     """
-    return RECORDS.encrypted(Encryption.from_environment()) if os.environ.get(ENCRYPTION_KEYS) else RECORDS
+    given = Environment.of(os.environ).word(ENCRYPTION_KEYS) is not None
+    return RECORDS.encrypted(Encryption.from_environment()) if given else RECORDS
 
 
 @asynccontextmanager
@@ -59,9 +61,11 @@ async def existing(url: str) -> AsyncIterator[AsyncEngine]:
     engine = make_engine(url)
     try:
         if missing(engine.url):
+            kept = "a database in memory has no chats"
+            if (name := engine.url.database) and name != _IN_MEMORY:
+                kept = f"there is no database file {name}"
             msg = (
-                f"there is no database file {engine.url.database}; name the one with your chats by --database or "
-                f"{VARIABLE}, or begin it with: nodellm-orm chat"
+                f"{kept}; name the one with your chats by --database or {VARIABLE}, or begin it with: nodellm-orm chat"
             )
             raise ConfigurationError(msg)
         yield engine
@@ -78,7 +82,7 @@ def missing(url: URL) -> bool:
     if url.get_backend_name() != "sqlite":
         return False
     name = url.database
-    return not name or name == ":memory:" or (not name.startswith("file:") and not Path(name).is_file())
+    return not name or name == _IN_MEMORY or (not name.startswith("file:") and not Path(name).is_file())
 
 
 def shown(url: URL) -> str:

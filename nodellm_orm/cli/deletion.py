@@ -22,7 +22,7 @@ from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.deletion import is_stored, remove
-from nodellm_orm.store.details import read_glances
+from nodellm_orm.store.glances import read_glances
 from nodellm_orm.store.guard import not_found
 from nodellm_orm.store.schema import check
 from nodellm_orm.upkeep.retention import NOT_GIVEN, PurgeReport, purge, purgeable
@@ -107,9 +107,13 @@ def purge_chats(
         msg = "say what is to go: --older-than 90d for old chats, --owner NAME for everything of one owner, or both"
         raise ConfigurationError(msg)
     run = _Run(older_than=None if older_than is None else duration(older_than), owner=owner)
-    report = asyncio.run(run(database, keep_labels=keep_labels, limit=limit, dry_run=dry_run, yes=yes))
-    if report is None:
+    if dry_run:
+        due = asyncio.run(run.due(database))
+        told = {"chats": due, "dry_run": True}
+        line = f"{count(due)} chats {run.which} would be deleted; nothing is."
+        results().out(json_text.dumps(told, indent=2) if json else line, highlight=False)
         return
+    report = asyncio.run(run(database, keep_labels=keep_labels, limit=limit, yes=yes))
     if json:
         results().out(json_text.dumps(asdict(report), indent=2, default=str), highlight=False)
     else:
@@ -144,41 +148,42 @@ class _Run:
     def __init__(self, *, older_than: timedelta | None, owner: str | None) -> None:
         self._older_than = older_than
         self._owner = owner
+        self._whose = owner if owner is not None else ANY_OWNER if older_than is not None else NOT_GIVEN
 
-    async def __call__(
-        self, database: str, *, keep_labels: bool, limit: int | None, dry_run: bool, yes: bool
-    ) -> PurgeReport | None:
-        whose = self._owner if self._owner is not None else ANY_OWNER if self._older_than is not None else NOT_GIVEN
+    async def due(self, database: str) -> int:
+        """How many chats it is."""
+        async with existing(database) as engine:
+            await check(engine)
+            return await purgeable(engine, older_than=self._older_than, owner=self._whose)
+
+    async def __call__(self, database: str, *, keep_labels: bool, limit: int | None, yes: bool) -> PurgeReport:
         async with existing(database) as engine:
             await check(engine)
             records = stored_records()
-            due = await purgeable(engine, older_than=self._older_than, owner=whose, records=records)
-            if dry_run:
-                results().print(f"{count(due)} chats {self._which()} would be deleted; nothing is.", soft_wrap=True)
-                return None
+            due = await purgeable(engine, older_than=self._older_than, owner=self._whose, records=records)
             if not yes:
                 _ask(self._question(due))
             with _bar(due if limit is None else min(due, limit)) as progress:
                 return await purge(
                     engine,
                     older_than=self._older_than,
-                    owner=whose,
+                    owner=self._whose,
                     keep_labels=keep_labels,
                     limit=limit,
                     progress=progress,
                     records=records,
                 )
 
-    def _which(self) -> str:
+    @property
+    def which(self) -> str:
+        """The chats, in words."""
         whose = "of every owner" if self._owner is None else f"of owner {one_line(repr(self._owner), 80)}"
         return whose if self._older_than is None else f"{whose}, not used for {self._older_than},"
 
     def _question(self, due: int) -> str:
         if self._older_than is not None:
-            return f"Delete {count(due)} chats {self._which()} for good?"
-        return (
-            f"Erase {count(due)} chats {self._which()}, with files and texts, and his name from the ledger, for good?"
-        )
+            return f"Delete {count(due)} chats {self.which} for good?"
+        return f"Erase {count(due)} chats {self.which}, with files and texts, and his name from the ledger, for good?"
 
 
 def _ask(question: str) -> None:

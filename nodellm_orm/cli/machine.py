@@ -14,7 +14,8 @@ from nodellm_orm.domain.jsontext import loads
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.pages import ChatSummary, Page
-    from nodellm_orm.store.details import ChatDetails, Glances, MessageDetails, RequestDetails
+    from nodellm_orm.store.details import ChatDetails, MessageDetails, RequestDetails
+    from nodellm_orm.store.glances import Glances
 
 
 def chats(page: Page[ChatSummary], glances: Glances) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import re
 import unicodedata
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote, unquote_to_bytes
 
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.domain.mediatypes import KNOWN, kind_of, type_by_suffix, type_of
 from nodellm_orm.domain.parts import MEDIA_KINDS, MediaPart
 from nodellm_orm.errors import AttachmentError
@@ -139,11 +139,6 @@ def named_by_digest(parts: tuple[Part, ...]) -> tuple[Part, ...]:
         else part
         for part in parts
     )
-
-
-def digest_of(data: bytes) -> str:
-    """SHA-256 of a content, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def read_data_url(url: str) -> tuple[bytes, str | None]:

@@ -63,10 +63,10 @@ def to_decide(call: CallState, decision: Decision) -> bool:
         if before == decision.approved:
             return False
         verdict = "approved" if before else "denied"
-        msg = f"{told} was {verdict}{_whereabouts(call)}; a decision is not taken back, nothing was changed"
+        msg = f"{told} was {verdict}{_whereabouts(call)}; a decision is not taken back; go on with resume()"
         raise ChatError(msg)
     if call.status != "awaiting_approval":
-        msg = f"{told} does not wait for a decision (it is {call.status}); nothing was changed"
+        msg = f"{told} does not wait for a decision (it is {call.status}); choose one of chat.pending_approvals"
         raise ChatError(msg)
     if decision.approved and call.altered:
         msg = (
@@ -119,6 +119,6 @@ def no_such_call(chat_id: UUID, call_id: str, waiting: Iterable[tuple[str, str]]
         waiting: id and name of each call that waits for a decision.
     """
     told = listed(waiting)
-    remedy = f"these wait for a decision: {told}" if told else "no call of it waits for a decision"
+    remedy = f"these wait for a decision: {told}" if told else "no call of it waits for a decision; check both ids"
     msg = f"chat {chat_id} has no call {call_id[:64]!a}; {remedy}"
     return ChatNotFoundError(msg)

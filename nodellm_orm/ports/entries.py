@@ -9,6 +9,7 @@ from nodellm_orm.domain.money import UNKNOWN_COST
 from nodellm_orm.domain.usage import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
     from nodellm_orm.domain.jsontext import JsonText
@@ -160,3 +161,22 @@ Entry: TypeAlias = (
     | TurnEnded
     | TurnReleased
 )
+
+
+def first_position(entries: Iterable[Entry]) -> tuple[int | None, int]:
+    """Where the messages among entries begin, and how many there are.
+
+    Args:
+        entries: entries of one point.
+
+    Raises:
+        ValueError: positions are missing or do not follow each other; a mistake of the caller.
+    """
+    positions = [entry.message.position for entry in entries if isinstance(entry, MessageAdded)]
+    if not positions:
+        return None, 0
+    first = positions[0]
+    if first is None or positions != list(range(first, first + len(positions))):
+        msg = f"positions {positions} of the messages of one point do not follow each other"
+        raise ValueError(msg)
+    return first, len(positions)

@@ -5,12 +5,12 @@ The rest of every row stays as it is: who spoke when, which tools were called an
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, encode, loads_verbatim
+from nodellm_orm.domain.digests import digest_of_text
+from nodellm_orm.domain.jsontext import JsonTextError, Pairs, dumps, loads_verbatim
 from nodellm_orm.domain.parts import (
     NOT_KEPT,
     MediaPart,
@@ -51,6 +51,18 @@ class Persistence:
     """The model's thinking, with its signatures."""
     tool_results: bool = True
     """What tools give, and their errors."""
+
+    def __post_init__(self) -> None:
+        """Refuse what is no switch: the text "no" would count as a yes, and be stored.
+
+        Raises:
+            ConfigurationError: one of them is neither ``True`` nor ``False``.
+        """
+        for switch in fields(self):
+            value: object = getattr(self, switch.name)
+            if not isinstance(value, bool):
+                msg = f"Persistence({switch.name}=) is True or False, not {value!r:.100}"
+                raise ConfigurationError(msg)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +164,7 @@ class Keeping:
         changed = {text: self._json(text) for text in turn.texts} if self.redact is not None else {}
         settings = turn.settings
         for text, kept in changed.items():
-            settings = settings.replace(_digest(text), _digest(kept))
+            settings = settings.replace(digest_of_text(text), digest_of_text(kept))
         return replace(turn, settings=settings, texts=tuple(changed.get(text, text) for text in turn.texts))
 
     def recalled(self, snapshot: Snapshot, head: ChatHead, messages: Sequence[tuple[UUID, Message]]) -> Snapshot:
@@ -217,12 +229,12 @@ class Keeping:
                 return value
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(encode(text)).hexdigest()
-
-
 KEEP_ALL: Final = Keeping()
 """Everything is written as it is."""
+
+
+def _asynchronous(function: Any) -> bool:
+    return any(map(inspect.iscoroutinefunction, (function, type(function).__call__)))
 
 
 def keeping_of(persist: Persistence | None, redact: Redact | None) -> Keeping:
@@ -238,7 +250,7 @@ def keeping_of(persist: Persistence | None, redact: Redact | None) -> Keeping:
     if persist is not None and not isinstance(persist, Persistence):
         msg = f"persist is a Persistence, not {type(persist).__name__}; write persist=Persistence(thinking=False)"
         raise ConfigurationError(msg)
-    if redact is not None and (not callable(redact) or inspect.iscoroutinefunction(redact)):
-        msg = "redact is a function that is given a text and gives one, and is not async"
+    if redact is not None and (not callable(redact) or _asynchronous(redact)):
+        msg = "redact is a function that is given a text and gives one, and is not async; make it a plain one"
         raise ConfigurationError(msg)
     return Keeping(persist=persist or Persistence(), redact=redact)

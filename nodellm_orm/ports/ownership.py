@@ -41,10 +41,10 @@ class Take:
     lease: float
     fence: int
     """The fence the caller's copy was loaded with: if the chat moved on since, `Outdated` is raised."""
+    step: int
+    """The number of the last durable point in the caller's copy; likewise: it may have been loaded while a turn ran."""
     version: int
     """The head's version the caller's copy has; likewise."""
-    position: int | None = None
-    """The chat's next free position in the caller's copy; likewise, where the turn begins without a message."""
     labels: Mapping[str, JsonValue] = field(default_factory=lambda: MappingProxyType({}))
     """The chat's metadata, which the ledger rows of the turn carry a copy of."""
     head: ChatHead | None = None

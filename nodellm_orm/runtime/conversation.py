@@ -37,6 +37,8 @@ HeadChange: TypeAlias = "Callable[[ChatHead], ChatHead]"
 _SLACK = 64
 """Rendered messages that may be kept although they are no longer part of the conversation."""
 NOT_RUN = "This call was not run: the conversation went on without it."
+SURPRISES = 20
+"""How often in a row a chat may turn out to have changed before that is reported."""
 INTERRUPTED = (
     "The outcome of this call is unknown: it was interrupted while it ran. It may or may not have taken effect; "
     "check before asking for it again."
@@ -54,6 +56,8 @@ class Conversation:
     fence: int
     next_position: int
     last_turn: TurnState | None
+    step: int = 0
+    """Number of the last durable point of the turn that took the chat last."""
     since: int = 0
     """Position from which on every message is here; 0: all are."""
     window: Window = EVERYTHING
@@ -90,7 +94,7 @@ class Conversation:
             known[key] if key in known and (known[key] == message or not message.kept) else message
             for key, message in zip(snapshot.message_ids, snapshot.messages, strict=True)
         ]
-        self.fence = snapshot.fence
+        self.fence, self.step = snapshot.fence, snapshot.step
         self.next_position = snapshot.next_position
         self.last_turn = snapshot.last_turn
         self.since, self.window = snapshot.since, snapshot.window

@@ -24,7 +24,7 @@ from nodellm_orm.runtime.execution import Execution
 from nodellm_orm.runtime.fallback import carried_on, detours, name_of
 from nodellm_orm.runtime.outcomes import Conclusion
 from nodellm_orm.runtime.requests import model_request
-from nodellm_orm.runtime.restored import answered, last_words
+from nodellm_orm.runtime.restored import answered, last_words, refuse_answered
 from nodellm_orm.runtime.rounds import RoundCall, opened_calls, restored_calls, result_entries
 
 if TYPE_CHECKING:
@@ -354,6 +354,7 @@ class Dialogue:
         elif (finish := answered(self._chat.messages, state)) is not None:
             await self._scribe.write(ending(finish))
         else:
+            refuse_answered(self._chat.messages, state)
             await self._scribe.write(*self._broken_off(state), self.attempts.open(self.plan.model))
         if finish is not None:
             return finish

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from nodellm_orm.domain.jsontext import dumps, encode, loads
+from nodellm_orm.domain.digests import digest_of_text
+from nodellm_orm.domain.jsontext import dumps, loads, loads_verbatim
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonText, JsonValue
     from nodellm_orm.domain.messages import Origin
     from nodellm_orm.domain.parts import ToolCallPart
+    from nodellm_orm.domain.tools import ToolSpec
     from nodellm_orm.ports.ambient import IdSource
     from nodellm_orm.ports.wire import ModelRequest
 
@@ -35,14 +37,19 @@ def call_id_for(call: ToolCallPart, taken: AbstractSet[str], new_id: IdSource) -
     return f"call_{new_id().hex}"
 
 
-def digest(text: str) -> str:
-    """SHA-256 of a text, in hexadecimal."""
-    return hashlib.sha256(encode(text)).hexdigest()
-
-
 def texts_of(request: ModelRequest) -> tuple[str, ...]:
-    """The texts whose digests `settings_digest` holds: instructions and tool schemas."""
-    return (*request.instructions, *(tool.parameters for tool in request.tools))
+    """The texts whose digests `settings_digest` holds: instructions and what is told of each tool."""
+    return (*request.instructions, *(told_of(tool) for tool in request.tools))
+
+
+@lru_cache(maxsize=1024)
+def told_of(tool: ToolSpec) -> JsonText:
+    """What a model is told of a tool beside its name: a JSON object of its description and its schema.
+
+    Args:
+        tool: the tool.
+    """
+    return dumps({"description": tool.description, "parameters": loads_verbatim(tool.parameters)})
 
 
 def settings_digest(origin: Origin, request: ModelRequest, noted: Mapping[str, JsonValue] | None = None) -> JsonText:
@@ -59,8 +66,8 @@ def settings_digest(origin: Origin, request: ModelRequest, noted: Mapping[str, J
             "api": origin.api,
             "model": origin.model,
             "options": loads(request.settings.to_json()),
-            "instructions": [digest(text) for text in request.instructions],
-            "tools": {tool.name: digest(tool.parameters) for tool in request.tools},
+            "instructions": [digest_of_text(text) for text in request.instructions],
+            "tools": {tool.name: digest_of_text(told_of(tool)) for tool in request.tools},
             **(noted or {}),
         }
     )

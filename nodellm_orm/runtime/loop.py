@@ -20,7 +20,7 @@ from nodellm_orm.ports.entries import TurnOpened
 from nodellm_orm.ports.ownership import Exhausted, Outdated, Repeated, Take
 from nodellm_orm.runtime import hooks as hooking
 from nodellm_orm.runtime.compaction import carried_on, compacted
-from nodellm_orm.runtime.conversation import answers, changed_all_the_time
+from nodellm_orm.runtime.conversation import SURPRISES, answers, changed_all_the_time
 from nodellm_orm.runtime.ending import Ending
 from nodellm_orm.runtime.identity import settings_digest, texts_of
 from nodellm_orm.runtime.nesting import within
@@ -48,8 +48,6 @@ T = TypeVar("T")
 
 _FIRST_PAUSE = 0.02
 _LONGEST_PAUSE = 1.0
-_SURPRISES = 20
-"""How often in a row a chat may turn out to have changed before that is reported."""
 
 
 class Turn(Ending):
@@ -220,7 +218,7 @@ class Turn(Ending):
             except Outdated:
                 self._chat.stale = True
                 surprises += 1
-                if surprises > _SURPRISES:
+                if surprises > SURPRISES:
                     raise changed_all_the_time(self._chat.head.id) from None
                 if surprises > 1:
                     await self._engine.clock.sleep(_FIRST_PAUSE)
@@ -246,7 +244,7 @@ class Turn(Ending):
         if not self._chat.covers(plan.reach):
             await self._load()
             return await self._begin()
-        closing = self._closing()
+        closing = self._left_open()
         opening, conversation = opened(plan, self._chat, closing, self._engine.new_id)
         request = self._dialogue.request(conversation)
         dropped = plan.model.check(request, self._chat.cache(plan.model.origin))
@@ -259,8 +257,8 @@ class Turn(Ending):
             worker=plan.worker,
             lease=plan.lease,
             fence=self._chat.fence,
+            step=self._chat.step,
             version=head.version,
-            position=self._chat.next_position if plan.revision is not None else None,
             labels=wanted.metadata,
             head=wanted if changes else None,
         )
@@ -288,7 +286,7 @@ class Turn(Ending):
             raise Repeated(before)
         raise revision.missing(self._chat.messages)
 
-    def _closing(self) -> list[Entry]:
+    def _left_open(self) -> list[Entry]:
         """Entries that answer what the last turn left open."""
         last = self._chat.last_turn
         if last is None or last.status == "completed":

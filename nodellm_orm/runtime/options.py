@@ -82,7 +82,7 @@ def _given(value: Any, read: Any) -> Any:
 
 def _temperature(value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _MAX_TEMPERATURE:
-        msg = f"temperature is a number from 0 to 2, not {value!r}"
+        msg = f"temperature is a number from 0 to 2, not {value!r:.100}"
         raise ConfigurationError(msg)
     return float(value)
 
@@ -107,7 +107,7 @@ def _switch(name: str) -> Any:
 def _positive(name: str) -> Any:
     def read(value: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            msg = f"{name} is a whole number of at least 1, not {value!r}"
+            msg = f"{name} is a whole number of at least 1, not {value!r:.100}"
             raise ConfigurationError(msg)
         return value
 
@@ -121,7 +121,7 @@ def _window(value: int | Window) -> Window:
 def _not_negative(name: str) -> Any:
     def read(value: int) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            msg = f"{name} is a whole number of at least 0, not {value!r}"
+            msg = f"{name} is a whole number of at least 0, not {value!r:.100}"
             raise ConfigurationError(msg)
         return value
 
@@ -134,7 +134,7 @@ def _money(value: Decimal | float | str) -> Decimal:
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or amount < 0:
-        msg = f"max_cost is an amount of US dollars, not {value!r}"
+        msg = f"max_cost is an amount of US dollars, not {value!r:.100}"
         raise ConfigurationError(msg)
     return amount
 
@@ -163,7 +163,7 @@ def thinking_config(value: Thinks) -> ThinkingConfig:
                     return ThinkingConfig(effort=effort)
         case _:
             pass
-    msg = f"thinking is one of {', '.join(EFFORTS)}, a number of tokens, or True or False; not {value!r}"
+    msg = f"thinking is one of {', '.join(EFFORTS)}, a number of tokens, or True or False; not {value!r:.100}"
     raise ConfigurationError(msg)
 
 
@@ -180,7 +180,7 @@ def check_choice(choice: str | None, names: Sequence[str]) -> None:
     if choice is None or choice in {AUTO, NONE, REQUIRED, *names}:
         return
     offered = ", ".join(names) or "no tools are offered"
-    msg = f"tool_choice {choice!r} is neither auto, none, required nor the name of a tool ({offered})"
+    msg = f"tool_choice {choice!r:.100} is neither auto, none, required nor the name of a tool ({offered})"
     raise ConfigurationError(msg)
 
 

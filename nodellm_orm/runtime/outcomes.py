@@ -60,6 +60,11 @@ class Conclusion:
     fatal: BaseException | None = None
     """What ends the round, and the turn with it."""
 
+    @property
+    def failed(self) -> bool:
+        """Whether nothing that the tool has written is to stay."""
+        return self.outcome is None or self.outcome.is_error
+
 
 def failed(content: str, error: str | None = None) -> ToolOutcome:
     """A call that did not succeed.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from nodellm_orm.ports.owners import Owner
 
 _KEY_CHARS: Final = 255
+_MOST_ROWS: Final = 2**31 - 1
+"""More than this fits into no page, and not into the parameter of every driver."""
 
 
 def refuse_unknown(
@@ -99,6 +101,72 @@ def refuse_count(name: str, value: object) -> None:
         raise ConfigurationError(msg)
 
 
+def refuse_limit(name: str, value: object) -> None:
+    """Refuse what is no number of rows.
+
+    Args:
+        name: the argument.
+        value: as given.
+
+    Raises:
+        ConfigurationError: it is no whole number, leaves no room, or is larger than any page.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST_ROWS:
+        msg = f"{name} is a whole number of at least 1, not {value!r:.100}; give 1 or more, up to {_MOST_ROWS}"
+        raise ConfigurationError(msg)
+
+
+def refuse_position(name: str, value: object) -> None:
+    """Refuse what is neither a message's position nor ``None``.
+
+    Args:
+        name: the argument.
+        value: as given.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or not -_MOST_ROWS <= value <= _MOST_ROWS:
+        msg = f"{name} is the position of a message, as chat.messages[-1].position, not {_named(value)}"
+        raise ConfigurationError(msg)
+
+
+def _named(value: object) -> str:
+    return f"{value!r:.100}" if isinstance(value, int | float | str) else type(value).__name__
+
+
+def refuse_switch(name: str, value: object) -> None:
+    """Refuse what is neither ``True`` nor ``False``: the text "no" would count as a yes.
+
+    Args:
+        name: the argument.
+        value: as given.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not isinstance(value, bool):
+        msg = f"{name} is True or False, not {value!r:.100}"
+        raise ConfigurationError(msg)
+
+
+def refuse_uncallable(name: str, value: object) -> None:
+    """Refuse what is neither a function nor ``None``.
+
+    Args:
+        name: the argument.
+        value: as given.
+
+    Raises:
+        ConfigurationError: it cannot be called.
+    """
+    if value is not None and not callable(value):
+        msg = f"{name} is a function that is called with what was done so far, not {type(value).__name__}"
+        raise ConfigurationError(msg)
+
+
 def refuse_text(name: str, value: object, *, empty: bool = False, limit: int | None = None) -> None:
     """Refuse what is neither a text nor ``None``.
 
@@ -114,7 +182,9 @@ def refuse_text(name: str, value: object, *, empty: bool = False, limit: int | N
     if value is None:
         return
     if not isinstance(value, str):
-        msg = f"{name} is a text, not {type(value).__name__}; pass str(...) of it if that is what is meant"
+        told = isinstance(getattr(value, name, None), str)  # the call was given in place of its id
+        remedy = f"pass its {name}" if told else "pass str(...) of it if that is what is meant"
+        msg = f"{name} is a text, not {type(value).__name__}; {remedy}"
         raise ConfigurationError(msg)
     if not value.strip() and not empty:
         msg = f"{name} is empty; leave it out, or say something"
@@ -148,6 +218,22 @@ def refuse_owner(owner: Owner, *, anybody: Owner = None) -> None:
     if anybody is not None and owner is anybody:
         return
     refuse_key("owner", owner, empty=True)
+
+
+def refuse_mapping(name: str, value: object) -> None:
+    """Refuse what is neither a mapping of names to values nor ``None``.
+
+    Args:
+        name: the argument.
+        value: as given.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if value is None or (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
+        return
+    msg = f'{name} is a dict of values by name, such as {{"user_id": 7}}, not {type(value).__name__}'
+    raise ConfigurationError(msg)
 
 
 def refuse_params(params: object) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from nodellm_orm.domain.jsontext import dumps, loads
 from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.domain.settings import Settings
+from nodellm_orm.errors import ChatError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,25 @@ def answered(messages: Sequence[Message], state: TurnState) -> FinishReason | No
     if last is None or last.status != "complete" or last.tool_calls:
         return None
     return None if last.finish_reason is FinishReason.PAUSE else last.finish_reason
+
+
+def refuse_answered(messages: Sequence[Message], state: TurnState) -> None:
+    """Refuse to ask behind an answer that was added since the turn was left: no question is open any more.
+
+    Args:
+        messages: of the chat, to its end.
+        state: its last turn.
+
+    Raises:
+        ChatError: the conversation ends with such an answer.
+    """
+    last = last_words(messages, state)
+    if last is not None and last.status == "complete" and last.finish_reason is None:
+        msg = (
+            f"an assistant's message was added behind turn {state.id}, so that nothing is left to answer; ask again, "
+            "or regenerate() for an answer in its place"
+        )
+        raise ChatError(msg)
 
 
 def finish_of(reason: str | None) -> FinishReason:

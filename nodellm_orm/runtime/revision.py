@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from nodellm_orm.domain.messages import Message, asked_of
 from nodellm_orm.domain.windows import is_summary
@@ -59,6 +59,8 @@ class Revision:
         """
         if self.edited is None:
             return ChatError("the chat has no question to answer anew; ask first")
+        if _strange(messages, self.edited):
+            return ConfigurationError(f"edit() takes a user's message of this chat, and {_STRANGER}")
         asked = [str(message.position) for message in messages if _asks(message)]
         which = f"at position {position_of(self.edited)}" if position_of(self.edited) is not None else "of that value"
         msg = (
@@ -71,6 +73,16 @@ class Revision:
     def digested(self) -> str:
         """What an idempotency key stands for beside the words: which question it was used on."""
         return "regenerate" if self.edited is None else f"edit {position_of(self.edited)}"
+
+
+_STRANGER: Final = "the one that was given is none as it is now; take it from chat.messages, or give its position"
+
+
+def _strange(messages: Sequence[Message], place: Place) -> bool:
+    """Whether a message stands in for another one that has its position here, or has none at all."""
+    if not isinstance(place, Message):
+        return False
+    return place.position is None or any(m.position == place.position and m != place for m in messages)
 
 
 def _asks(message: Message) -> bool:
@@ -202,6 +214,9 @@ def _closed(messages: Sequence[Message]) -> list[bool]:
 
 def _end(messages: Sequence[Message], at: Place) -> int:
     found = index_of(messages, at)
+    if found is None and _strange(messages, at):
+        msg = f"fork(at=) takes a message of this chat, and {_STRANGER}"
+        raise ConfigurationError(msg)
     if found is None:
         position = position_of(at)
         there = f"they are from {messages[0].position} to {messages[-1].position}" if messages else "there are none"

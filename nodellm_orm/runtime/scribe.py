@@ -97,7 +97,7 @@ class Scribe:
 
     def _holds(self, hold: Hold) -> None:
         self.hold = hold
-        self._conversation.fence = hold.fence
+        self._conversation.fence, self._conversation.step = hold.fence, hold.step
         self.extended()
 
     async def begin(

@@ -1,10 +1,9 @@
-"""Runs the calls of one round: checked, side by side, in limits, each ending in words a model can read."""
+"""The tools that a model is offered: each call checked and run, ending in words a model can read."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -17,9 +16,9 @@ from nodellm_orm.runtime import outcomes, results
 from nodellm_orm.runtime.arguments import ArgumentsError, checked
 from nodellm_orm.runtime.outcomes import Conclusion, ToolOutcome, failed
 from nodellm_orm.runtime.schemas import explain
-from nodellm_orm.runtime.scribe import durably
 from nodellm_orm.runtime.threads import in_thread
 from nodellm_orm.runtime.tools import collect, to_spec
+from nodellm_orm.runtime.underway import RoundUnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -136,7 +135,7 @@ class Toolbox:
                 grace to clean up.
             Exception: whatever a callback raised; the other calls have been cancelled.
         """
-        round_ = _Round(self, self._concurrency, started, finished, floor or asyncio.Lock())
+        round_ = RoundUnderWay(self, self._concurrency, started, finished, floor or asyncio.Lock())
         for _, group in groupby(calls, key=self._group):
             await round_.run(list(group))
 
@@ -227,7 +226,7 @@ class Toolbox:
 
 async def _run(tool: Tool, args: BaseModel, context: ToolContext, limit: int) -> Conclusion:
     conclusion = await _awaited(tool, args, context, limit)
-    if _failed(conclusion):
+    if conclusion.failed:
         return conclusion
     try:
         await context.workspace.complete()
@@ -236,11 +235,6 @@ async def _run(tool: Tool, args: BaseModel, context: ToolContext, limit: int) ->
     except BaseException as error:  # noqa: BLE001 — what the tool has written may be refused only now
         return outcomes.raised(error, limit)
     return conclusion
-
-
-def _failed(conclusion: Conclusion) -> bool:
-    """Whether nothing that the tool has written is to stay."""
-    return conclusion.outcome is None or conclusion.outcome.is_error
 
 
 async def _awaited(tool: Tool, args: BaseModel, context: ToolContext, limit: int) -> Conclusion:
@@ -258,118 +252,3 @@ def _run_sync(tool: Tool, args: BaseModel, context: ToolContext, limit: int) -> 
         return outcomes.returned(tool.invoke(args, context), limit)
     except BaseException as error:  # noqa: BLE001 — the boundary to the tool author's code
         return outcomes.raised(error, limit)
-
-
-class _Round:
-    """The calls of one round under way: tasks run them, the round's own task reports what came of them.
-
-    A call has the floor from the first statement of its own transaction until that has ended with its report. Any other
-    one takes the floor when it has ended, and is handed to the round's task only then: so that task never waits for a
-    transaction whose own report is still to come. Who needs both takes the floor before he takes his turn.
-    """
-
-    def __init__(
-        self,
-        toolbox: Toolbox,
-        concurrency: int,
-        started: Callable[[PlannedCall], Awaitable[None]] | None,
-        finished: Callable[[PlannedCall, ToolOutcome], Awaitable[None]],
-        floor: asyncio.Lock,
-    ) -> None:
-        self._toolbox = toolbox
-        self._floor = floor
-        self._lent: set[int] = set()
-        """Calls that have the floor only to be reported."""
-        self._slots = asyncio.Semaphore(concurrency)
-        self._started = started
-        self._finished = finished
-        self._one_at_a_time = asyncio.Lock()
-        self._reporting_failed = False
-        self._stopping = False
-        """The calls have been cancelled: what ended all the same is reported one by one, by the task of the round."""
-        self._ended: asyncio.Queue[tuple[PlannedCall, Conclusion]] = asyncio.Queue()
-
-    async def run(self, calls: Sequence[PlannedCall]) -> None:
-        tasks = [asyncio.create_task(self._serve(planned)) for planned in calls]
-        try:
-            for _ in tasks:
-                await self._report(*await self._ended.get())
-        except GeneratorExit:
-            raise  # the loop is gone: nothing can be awaited any more
-        except BaseException:
-            self._stopping = True
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            await self._report_rest()
-            raise
-
-    async def _serve(self, planned: PlannedCall) -> None:
-        try:
-            async with self._slots:
-                conclusion = await self._perform(planned)
-        except BaseException as error:  # noqa: BLE001 — carried to the round's own task, which raises it
-            conclusion = Conclusion(fatal=error)
-        if conclusion.outcome is not None and not self._stopping and not planned.context.workspace.used:
-            # Not while stopping: a call that ended as it was cancelled would wait for one that nobody reports before.
-            try:
-                await self._floor.acquire()
-                self._lent.add(planned.index)
-            except asyncio.CancelledError:
-                pass  # it is one of the rest, and nothing runs any more when they are reported
-        self._ended.put_nowait((planned, conclusion))
-
-    async def _perform(self, planned: PlannedCall) -> Conclusion:
-        prepared = self._toolbox.prepare(planned.call)
-        if isinstance(prepared, Conclusion):
-            return prepared
-        if self._started is not None:
-            async with self._floor if planned.noted else nullcontext(), self._one_at_a_time:
-                await self._tell(self._started(planned))
-        try:
-            conclusion = await self._toolbox.execute(*prepared, planned.context)
-        except asyncio.CancelledError:
-            await durably(lambda _: planned.context.workspace.discard())
-            raise
-        if _failed(conclusion):
-            await durably(lambda _: planned.context.workspace.discard())
-        return conclusion
-
-    async def _report(self, planned: PlannedCall, conclusion: Conclusion) -> None:
-        try:
-            await self._one_at_a_time.acquire()
-        except asyncio.CancelledError:
-            self._ended.put_nowait((planned, conclusion))  # it has not been reported: it is one of the rest
-            raise
-        try:
-            if conclusion.outcome is not None:
-                await self._tell(self._finished(planned, conclusion.outcome))
-        finally:
-            self._one_at_a_time.release()
-            if planned.index in self._lent:
-                self._lent.remove(planned.index)
-                self._floor.release()
-        if conclusion.fatal is not None:
-            raise conclusion.fatal
-
-    async def _report_rest(self) -> None:
-        """What ended while the round was being stopped has happened all the same."""
-        rest = [self._ended.get_nowait() for _ in range(self._ended.qsize())]
-        # One with an open transaction goes first: the others may be kept waiting by it.
-        for planned, conclusion in sorted(rest, key=lambda ended: not ended[0].context.workspace.used):
-            if self._reporting_failed:
-                return
-            try:
-                await self._report(planned, Conclusion(outcome=conclusion.outcome))
-            except Exception as error:  # noqa: BLE001 — the error that stops the round goes on, not this one
-                log.warning("the result of %r could not be reported: %s", planned.call.name, error)
-
-    async def _tell(self, callback: Awaitable[None]) -> None:
-        """Await a callback, and remember when one failed: whatever it reports to is in no state to be told more."""
-        try:
-            await callback
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            self._reporting_failed = True
-            raise

@@ -20,23 +20,26 @@ if TYPE_CHECKING:
 
 
 @lru_cache(maxsize=CACHED)
-def insert_absent(dialect: str, table: Table) -> Insert:
+def insert_absent(dialect: str, table: Table, *, dated: bool = True) -> Insert:
     """An insert that leaves an existing row as it is, also one that another transaction is writing or deleting now.
 
     Args:
         dialect: name of the database.
         table: its key ends with the digest.
+        dated: whether new rows tell when they were made; otherwise their values do.
     """
+    now = {"created_at": DatabaseNow()} if dated else None
     if dialect == "postgresql":
-        new = postgresql.insert(table).values(created_at=DatabaseNow())
+        new = postgresql.insert(table).values(now) if now else postgresql.insert(table)
         # DO NOTHING would not wait for a transaction that deletes the row, nor hold one up.
         return new.on_conflict_do_update(
             index_elements=["owner", "sha256"], set_={"sha256": table.c.sha256}, where=false()
         )
     if dialect == "sqlite":
-        return sqlite.insert(table).values(created_at=DatabaseNow()).on_conflict_do_nothing()
+        return (sqlite.insert(table).values(now) if now else sqlite.insert(table)).on_conflict_do_nothing()
     # INSERT IGNORE would also turn values that do not fit into warnings.
-    return mysql.insert(table).values(created_at=DatabaseNow()).on_duplicate_key_update(sha256=table.c.sha256)
+    absent = mysql.insert(table).values(now) if now else mysql.insert(table)
+    return absent.on_duplicate_key_update(sha256=table.c.sha256)
 
 
 @lru_cache(maxsize=CACHED)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from sqlalchemy import Connection
@@ -11,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_sessi
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.store.connections import CallersTransaction, OwnConnections, SingleConnection
-from nodellm_orm.store.engine import DEADLINE_OPTION
+from nodellm_orm.store.engine import DEADLINE_OPTION, refuse_deadline
 from nodellm_orm.store.sessions import bind_of
 from nodellm_orm.store.transactions import DEADLINE, Access
 
@@ -48,11 +47,10 @@ def open_access(
         True
     """
     if transactions not in get_args(Transactions):
-        msg = f"transactions={transactions!r} is unknown; it is 'own' or 'caller'"
+        msg = f"transactions={transactions!r:.100} is unknown; it is 'own' or 'caller'"
         raise ConfigurationError(msg)
-    if deadline is not None and not (math.isfinite(deadline) and deadline > 0):
-        msg = f"database_timeout={deadline!r} is not a positive number of seconds; leave it out or give one, as 30.0"
-        raise ConfigurationError(msg)
+    if deadline is not None:
+        refuse_deadline("database_timeout", deadline)
     given, bind = _opened(session, records)
     _refuse_synchronous(bind)
     chosen = deadline or _engine_deadline(bind)

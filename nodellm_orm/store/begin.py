@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, func, insert, literal, null, select, update
 
 from nodellm_orm.errors import StaleChatError
-from nodellm_orm.ports.entries import CallFinished
+from nodellm_orm.ports.entries import CallFinished, first_position
 from nodellm_orm.ports.ownership import Hold, Outdated, Repeated
+from nodellm_orm.ports.refused import WORKER_STOPPED, chat_busy
 from nodellm_orm.ports.statuses import OPEN_CALLS
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.entries import Scope, apply, send
 from nodellm_orm.store.guard import (
     CACHED,
-    busy,
     chat_parameters,
     executed,
-    first_position,
     found,
     leased,
     of_chat,
@@ -130,13 +129,13 @@ class Begin:
         """Take the chat if it is as the caller believes: free, or held by a turn whose lease has ended."""
         take = self.take
         position, count = first_position([*self.closing, *self.entries])
-        position = take.position if position is None else position
         parameters = {
             **chat_parameters(take.chat_id, take.owner),
             "b_turn": self.turn.id,
             "b_worker": take.worker,
             "b_lease": take.lease,
             "b_fence": take.fence,
+            "b_step": take.step,
             "b_version": take.version,
             "b_count": count,
         }
@@ -169,12 +168,12 @@ class Begin:
         if last is None:
             raise Outdated
         if not state.lease_expired:
-            raise busy(take.chat_id, last, state.lease_until)
+            raise chat_busy(take.chat_id, last, state.lease_until)
         if not self._take(connection, last):
             raise Outdated
         key = {"b_chat": take.chat_id, "b_turn": last}
         leave_unknown(connection, self.tables, take.chat_id, last)
-        said = said_of(self.tables.sealer, "its worker stopped, and a new turn was begun", take.owner, last)
+        said = said_of(self.tables.sealer, WORKER_STOPPED, take.owner, last)
         connection.execute(_fail_turn(self.tables.turns), {**key, **said})
         return last
 
@@ -200,6 +199,7 @@ def _take_chat(chats: Table, *, positioned: bool, interrupted: bool, head: bool)
     conditions = [
         *of_chat(chats, None),
         chats.c.fence == bindparam("b_fence"),
+        chats.c.step == bindparam("b_step"),
         chats.c.version == bindparam("b_version"),
     ]
     if interrupted:

@@ -13,8 +13,9 @@ from nodellm_orm.domain.parts import ToolCallPart
 from nodellm_orm.errors import ChatError
 from nodellm_orm.ports.approvals import approval_digest, decided_so, no_such_call, to_decide
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.refused import chat_busy
 from nodellm_orm.store.clock import DatabaseNow
-from nodellm_orm.store.guard import CACHED, busy, chat_parameters, executed, found, of_chat, state_of, touch
+from nodellm_orm.store.guard import CACHED, chat_parameters, executed, found, of_chat, state_of, touch
 from nodellm_orm.store.mapping import CALL_COLUMNS, call_of
 from nodellm_orm.store.sizes import check_sizes
 
@@ -53,7 +54,7 @@ class Decide:
         if not to_decide(call, self.decision):
             return call
         if not idle:
-            raise busy(self.chat_id, state.active_turn_id, state.lease_until)
+            raise chat_busy(self.chat_id, state.active_turn_id, state.lease_until)
         self._write(connection, call, state.owner)
         return self._call(connection, state.owner)
 

@@ -1,23 +1,20 @@
-"""Reading for people: one chat with everything that happened in it, and what a list of chats shows of each."""
+"""Reading for people: one chat with everything that happened in it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from sqlalchemy import and_, case, func, select
+from sqlalchemy import select
 
 from nodellm_orm.domain.money import add
-from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.attachments import files_in
 from nodellm_orm.store.clock import DatabaseNow
-from nodellm_orm.store.guard import chat_parameters, not_found, of_chat, there
+from nodellm_orm.store.guard import chat_parameters, not_found, of_chat
 from nodellm_orm.store.mapping import head_of, message_of, usage_of
 from nodellm_orm.store.records import RECORDS
-from nodellm_orm.store.types import LongText
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -38,9 +35,7 @@ if TYPE_CHECKING:
 
 ShownStatus: TypeAlias = "TurnStatus | Literal['interrupted']"
 """How a turn stands: ``interrupted`` is a running one whose worker is gone."""
-_OPENING_CHARS = 200
-"""Characters of a chat's first question that a list of chats is given."""
-_REFUSED = 400
+REFUSED = 400
 """From this HTTP status on, a request was refused."""
 
 
@@ -101,6 +96,7 @@ class MessageDetails:
 class AttachmentDetails:
     """One file of a message, without its content."""
 
+    id: UUID
     kind: str
     media_type: str
     name: str | None
@@ -126,6 +122,9 @@ class TurnDetails:
     """How often another worker carried it on."""
     started_at: datetime
     finished_at: datetime | None
+    settings: JsonText
+    """What it was asked with, see `runtime.identity`."""
+    idempotency_key: str | None
 
     @property
     def seconds(self) -> float | None:
@@ -158,11 +157,17 @@ class RequestDetails:
     """US dollars; ``None``: the price is unknown."""
     price_source: str | None
     created_at: datetime
+    message_id: UUID | None
+    """The answer; ``None``: there is none, or it said nothing."""
+    input_cost: Decimal | None
+    output_cost: Decimal | None
+    prices: JsonText | None
+    """Quantity and unit price by class of tokens."""
 
     @property
     def unpriced(self) -> bool:
         """Whether it may have cost something that is not known; what the provider refused costs nothing."""
-        return self.cost is None and (self.http_status or 0) < _REFUSED
+        return self.cost is None and (self.http_status or 0) < REFUSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,27 +196,6 @@ class ChatDetails:
         return total
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Glance:
-    """What a list shows of a chat beyond its own row."""
-
-    opening: str = ""
-    """The beginning of its first question."""
-    cost: Decimal | None = None
-    """The sum of the known costs; ``None`` only when none is known."""
-    unpriced: int = 0
-    """Requests that may have cost something that is not known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Glances:
-    """What a list shows of several chats."""
-
-    by_chat: Mapping[UUID, Glance]
-    read_at: datetime
-    """When this was read, by the database's clock."""
-
-
 async def read_details(
     session: object, chat_id: UUID, *, owner: Owner = None, records: Records = RECORDS
 ) -> ChatDetails:
@@ -227,25 +211,11 @@ async def read_details(
         ChatNotFoundError: there is no such chat for this owner.
     """
     tables = records.tables
-    return await open_access(session, records).read(lambda connection: _details(connection, tables, chat_id, owner))
+    return await open_access(session, records).read(lambda connection: details_of(connection, tables, chat_id, owner))
 
 
-async def read_glances(
-    session: object, chat_ids: Sequence[UUID], *, owner: Owner = None, records: Records = RECORDS
-) -> Glances:
-    """What a list shows of chats beyond their own rows, in three queries.
-
-    Args:
-        session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
-        chat_ids: the chats; those of other owners are left out.
-        owner: as for `read_details`.
-        records: own records.
-    """
-    tables = records.tables
-    return await open_access(session, records).read(lambda connection: _glances(connection, tables, chat_ids, owner))
-
-
-def _details(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner) -> ChatDetails:
+def details_of(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner) -> ChatDetails:
+    """One chat in full, see `read_details`."""
     chats = tables.chats
     expired = (chats.c.lease_until < DatabaseNow()).label("lease_expired")
     found = select(chats, expired, DatabaseNow().label("read_at")).where(*of_chat(chats, owner))
@@ -264,99 +234,82 @@ def _details(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner
         return [sealer.opened(name, row, owner=whose, key=row["id"]) for row in found]
 
     turns = content("turns", "position", "id")
-    thinking = _by_message(content("thinking", "position"), _thinking_of)
-    calls = _by_message(content("tool_calls", "position"), _call_of)
+    thinking = by_message(content("thinking", "position"), thinking_of)
+    calls = by_message(content("tool_calls", "position"), call_details_of)
     messages = [(row, message_of(row)) for row in content("messages", "position")]
     given = any(files_in(message) for _, message in messages)
-    attachments = _by_message(content("attachments", "position") if given else (), _attachment_of)
+    attachments = by_message(content("attachments", "position") if given else (), attachment_of)
     return ChatDetails(
         head=head_of(sealer.opened("chats", chat, owner=whose, key=chat_id)),
-        turns=tuple(_turn_of(row, expired=bool(chat["lease_expired"])) for row in turns),
-        messages=tuple(
-            MessageDetails(
-                id=row["id"],
-                turn_id=row["turn_id"],
-                message=message,
-                thinking=tuple(thinking[row["id"]]),
-                calls=tuple(calls[row["id"]]),
-                attachments=tuple(attachments[row["id"]]),
-                created_at=row["created_at"],
-                superseded_at=row["superseded_at"],
-            )
-            for row, message in messages
-        ),
-        requests=tuple(_request_of(row) for row in rows(tables.requests, "id")),
+        turns=tuple(turn_details_of(row, expired=bool(chat["lease_expired"])) for row in turns),
+        messages=tuple(message_details_of(row, thinking, calls, attachments, message) for row, message in messages),
+        requests=tuple(request_of(row) for row in rows(tables.requests, "id")),
         read_at=chat["read_at"],
     )
 
 
-def _by_message(rows: Iterable[Stored], read: Callable[[Stored], Any]) -> Mapping[UUID, list[Any]]:
+def message_details_of(
+    row: Stored,
+    thinking: Mapping[UUID, Sequence[ThinkingDetails]],
+    calls: Mapping[UUID, Sequence[CallDetails]],
+    attachments: Mapping[UUID, Sequence[AttachmentDetails]],
+    message: Message | None = None,
+) -> MessageDetails:
+    """A message's row together with what belongs to it.
+
+    Args:
+        row: the row, opened.
+        thinking: traces by message.
+        calls: calls by message.
+        attachments: files by message.
+        message: what the row says, where that has been read already.
+    """
+    return MessageDetails(
+        id=row["id"],
+        turn_id=row["turn_id"],
+        message=message_of(row) if message is None else message,
+        thinking=tuple(thinking.get(row["id"], ())),
+        calls=tuple(calls.get(row["id"], ())),
+        attachments=tuple(attachments.get(row["id"], ())),
+        created_at=row["created_at"],
+        superseded_at=row["superseded_at"],
+    )
+
+
+def by_message(rows: Iterable[Stored], read: Callable[[Stored], Any]) -> Mapping[UUID, list[Any]]:
+    """Values of rows by the message they belong to."""
     grouped: defaultdict[UUID, list[Any]] = defaultdict(list)
     for row in rows:
         grouped[row["message_id"]].append(read(row))
     return grouped
 
 
-def _thinking_of(row: Stored) -> ThinkingDetails:
+def thinking_of(row: Stored) -> ThinkingDetails:
+    """The trace of a row."""
     return ThinkingDetails(text=row["text"], redacted=row["redacted"], tokens=row["tokens"])
 
 
-def _call_of(row: Stored) -> CallDetails:
+def call_details_of(row: Stored) -> CallDetails:
+    """The call of a row, opened."""
     return CallDetails(**{name: row[name] for name in CallDetails.__dataclass_fields__})
 
 
-def _attachment_of(row: Stored) -> AttachmentDetails:
+def attachment_of(row: Stored) -> AttachmentDetails:
+    """The file of a row."""
     return AttachmentDetails(**{name: row[name] for name in AttachmentDetails.__dataclass_fields__})
 
 
-def _turn_of(row: Stored, *, expired: bool) -> TurnDetails:
+def turn_details_of(row: Stored, *, expired: bool) -> TurnDetails:
+    """The turn of a row, opened; a running one is interrupted when the lease of its chat has expired."""
     status = "interrupted" if row["status"] == "running" and expired else row["status"]
     return TurnDetails(**{**{name: row[name] for name in TurnDetails.__dataclass_fields__}, "status": status})
 
 
-def _request_of(row: Stored) -> RequestDetails:
+def request_of(row: Stored) -> RequestDetails:
+    """The attempt of a row."""
     plain = RequestDetails.__dataclass_fields__.keys() - {"usage"}
     usage = usage_of(row, row["other_tokens"], None)
     return RequestDetails(**{name: row[name] for name in plain}, usage=usage)
-
-
-def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], owner: Owner) -> Glances:
-    read_at = connection.execute(select(DatabaseNow())).scalar_one()
-    chats, messages, requests = tables.chats, tables.messages, tables.requests
-    visible = select(chats.c.id).where(chats.c.id.in_(chat_ids), there(chats))
-    if owner is not ANY_OWNER:
-        visible = visible.where(chats.c.owner.is_not_distinct_from(owner))
-    asked = (
-        select(messages.c.chat_id, func.min(messages.c.position).label("position"))
-        .where(messages.c.chat_id.in_(visible), messages.c.role == "user", messages.c.superseded_at.is_(None))
-        .group_by(messages.c.chat_id)
-        .subquery()
-    )
-    first = and_(messages.c.chat_id == asked.c.chat_id, messages.c.position == asked.c.position)
-    # What is encrypted opens as a whole only.
-    cut = func.substr(messages.c.content, 1, _OPENING_CHARS, type_=LongText())
-    beginning = messages.c.content if tables.sealer.encrypts else cut.label("content")
-    openings = (
-        select(messages.c.chat_id, messages.c.id, beginning, chats.c.owner)
-        .join(asked, first)
-        .join(chats, chats.c.id == messages.c.chat_id)
-    )
-    unpriced = and_(requests.c.cost.is_(None), func.coalesce(requests.c.http_status, 0) < _REFUSED)
-    spent = (
-        select(requests.c.chat_id, func.sum(requests.c.cost), func.sum(case((unpriced, 1), else_=0)))
-        .where(requests.c.chat_id.in_(visible))
-        .group_by(requests.c.chat_id)
-    )
-    opening: dict[UUID, str] = {}
-    for row in connection.execute(openings).mappings():
-        opened = tables.sealer.opened("messages", row, owner=row["owner"], key=row["id"])
-        opening[row["chat_id"]] = opened["content"][:_OPENING_CHARS]
-    money: dict[UUID, tuple[Decimal | None, int]] = {row[0]: (row[1], row[2]) for row in connection.execute(spent)}
-    by_chat: dict[UUID, Glance] = {}
-    for chat_id in chat_ids:
-        cost, uncounted = money.get(chat_id, (None, 0))
-        by_chat[chat_id] = Glance(opening=opening.get(chat_id, ""), cost=cost, unpriced=int(uncounted))
-    return Glances(by_chat=MappingProxyType(by_chat), read_at=read_at)
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import secrets
-from typing import TYPE_CHECKING, Final, NoReturn
+from collections.abc import Mapping
+from typing import Final, NoReturn
 
 from nodellm_orm.config import ENCRYPTION_KEYS, Environment
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.store.sealed import KEY_ID
 from nodellm_orm.store.sealing import KEY_BYTES, KeySealer
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 _GENERATE: Final = "Encryption.generate_key() makes one"
 
@@ -45,13 +42,23 @@ class Encryption:
         self, *, keys: Mapping[str, bytes | str], current: str | None = None, allow_plaintext: bool = True
     ) -> None:
         """Check the keys."""
+        given: object = keys
+        if given and not isinstance(given, Mapping):
+            msg = f"keys is a dict of keys by name, such as {{'2026-11': key}}, not {type(given).__name__}"
+            raise ConfigurationError(msg)
         if not keys:
             msg = f"encryption needs at least one key; {_GENERATE}"
             raise ConfigurationError(msg)
         checked = {_checked_name(name): _checked_key(name, key) for name, key in keys.items()}
         chosen = next(iter(checked)) if current is None and len(checked) == 1 else current
-        if chosen not in checked:
-            msg = f"current={current!r} names none of the keys ({', '.join(checked)}); name the one to encrypt with"
+        if not isinstance(chosen, str) or chosen not in checked:
+            # What was given is not shown: it may be a key in the place of its name.
+            wrong = "is not given" if current is None else "names none of the keys"
+            msg = f"current= {wrong} ({', '.join(checked)}); name the one to encrypt with"
+            raise ConfigurationError(msg)
+        switch: object = allow_plaintext
+        if not isinstance(switch, bool):
+            msg = f"allow_plaintext is True or False, not {switch!r:.100}"
             raise ConfigurationError(msg)
         self._sealer = KeySealer(checked, chosen, allow_plaintext=allow_plaintext)
 
@@ -116,21 +123,31 @@ class Encryption:
 
 
 def _checked_name(name: object) -> str:
+    if isinstance(name, str) and len(_decoded(name) or b"") == KEY_BYTES:
+        msg = "the name of a key is a key itself, and names are stored beside each value; write the name before the key"
+        raise ConfigurationError(msg)
     if not isinstance(name, str) or not KEY_ID.fullmatch(name):
         msg = "a key's name has 1 to 64 letters, digits, dots, hyphens or underscores, as '2026-11'"
         raise ConfigurationError(msg)
     return name
 
 
+def _decoded(text: str) -> bytes | None:
+    """Either alphabet of base64, with or without padding; ``None``: it is none."""
+    plain = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except ValueError:
+        return None
+
+
 def _checked_key(name: str, key: object) -> bytes:
     if isinstance(key, str):
-        try:
-            # Both alphabets of base64, with or without padding.
-            plain = key.strip().rstrip("=").replace("-", "+").replace("_", "/")
-            data = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-        except (ValueError, binascii.Error):
+        decoded = _decoded(key)
+        if decoded is None:
             msg = f"the encryption key {name!r} is not base64; {_GENERATE}"
-            raise ConfigurationError(msg) from None
+            raise ConfigurationError(msg)
+        data = decoded
     elif isinstance(key, bytes | bytearray):
         data = bytes(key)
     else:

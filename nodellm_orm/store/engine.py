@@ -54,9 +54,7 @@ def make_engine(url: str | URL, *, deadline: float = 30.0, **options: Any) -> As
         >>> make_engine("sqlite:///chats.db").url.drivername
         'sqlite+aiosqlite'
     """
-    if not (math.isfinite(deadline) and deadline > 0):
-        msg = f"deadline={deadline!r} is not a positive number of seconds; leave it out or give one, such as 30.0"
-        raise ConfigurationError(msg)
+    refuse_deadline("deadline", deadline)
     chosen = _with_driver(_parsed(url))
     engine = _created(chosen, _merged(_settings(chosen, deadline), options))
     if chosen.get_backend_name() == "sqlite":
@@ -94,6 +92,21 @@ def _with_driver(url: URL) -> URL:
             raise ConfigurationError(msg)
         url = url.update_query_dict({"charset": "utf8mb4"})
     return url
+
+
+def refuse_deadline(name: str, seconds: object) -> None:
+    """Refuse what is no length of time.
+
+    Args:
+        name: of the argument.
+        seconds: as given.
+
+    Raises:
+        ConfigurationError: it is no number, or none above zero.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        msg = f"{name}={seconds!r:.100} is not a positive number of seconds; leave it out or give one, such as 30.0"
+        raise ConfigurationError(msg)
 
 
 def _settings(url: URL, deadline: float) -> dict[str, Any]:

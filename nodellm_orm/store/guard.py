@@ -7,19 +7,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sqlalchemy import ColumnElement, bindparam, null, select, update
 
-from nodellm_orm.errors import ChatBusyError, ChatNotFoundError
-from nodellm_orm.ports.entries import MessageAdded
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.refused import chat_not_found
 from nodellm_orm.store.clock import DatabaseLater, DatabaseNow, seconds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection, Row, Table, Update
 
-    from nodellm_orm.ports.entries import Entry
     from nodellm_orm.ports.owners import Owner
 
 CACHED = 128
@@ -92,25 +88,6 @@ def executed(connection: Connection, statement: Update, parameters: dict[str, An
     return connection.execute(statement, parameters).rowcount == 1
 
 
-def first_position(entries: Iterable[Entry]) -> tuple[int | None, int]:
-    """Where the messages among entries begin, and how many there are.
-
-    Args:
-        entries: entries of one point.
-
-    Raises:
-        ValueError: positions are missing or do not follow each other; a mistake of the caller.
-    """
-    positions = [entry.message.position for entry in entries if isinstance(entry, MessageAdded)]
-    if not positions:
-        return None, 0
-    first = positions[0]
-    if first is None or positions != list(range(first, first + len(positions))):
-        msg = f"positions {positions} of the messages of one point do not follow each other"
-        raise ValueError(msg)
-    return first, len(positions)
-
-
 # ── what no match means ───────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -152,17 +129,7 @@ def found(state: Row[Any] | None, chat_id: UUID) -> Row[Any]:
 
 def not_found(chat_id: UUID) -> NoReturn:
     """Say that there is no such chat; a wrong owner is told the same."""
-    msg = f"there is no chat {chat_id} for this owner; check the id, and the owner it was created with"
-    raise ChatNotFoundError(msg)
-
-
-def busy(chat_id: UUID, turn_id: UUID, lease_until: datetime | None) -> ChatBusyError:
-    """The error for a chat that another turn holds."""
-    msg = (
-        f"chat {chat_id} is running turn {turn_id}; wait for it (wait=seconds), cancel it, "
-        "or ask again when its lease has ended"
-    )
-    return ChatBusyError(msg, turn_id=turn_id, lease_until=lease_until)
+    raise chat_not_found(chat_id)
 
 
 def touch(chats: Table) -> Update:

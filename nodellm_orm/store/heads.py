@@ -12,6 +12,7 @@ from nodellm_orm.errors import ConfigurationError, StorageError
 from nodellm_orm.ports.entries import MessageAdded
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.ports.ownership import Outdated
+from nodellm_orm.ports.refused import chat_busy
 from nodellm_orm.store.absent import insert_absent
 from nodellm_orm.store.attachments import attachment_rows, blob_rows
 from nodellm_orm.store.begin import head_values
@@ -20,7 +21,6 @@ from nodellm_orm.store.entries import insert_dated, insert_plain, send
 from nodellm_orm.store.failures import code_of, translate
 from nodellm_orm.store.guard import (
     CACHED,
-    busy,
     chat_parameters,
     executed,
     found,
@@ -181,7 +181,7 @@ class Append:
         if not executed(connection, _grow(chats), {**key, **added}):
             state = found(state_of(connection, chats, head.id, head.owner), head.id)
             if state.active_turn_id is not None:
-                raise busy(head.id, state.active_turn_id, state.lease_until)
+                raise chat_busy(head.id, state.active_turn_id, state.lease_until)
             raise Outdated
         after = connection.scalar(_next_position(chats), {"b_chat": head.id})
         add_messages(connection, self.tables, head, after - len(self.messages), self.messages)

@@ -11,11 +11,11 @@ from sqlalchemy import and_, bindparam, case, func, literal, null, or_, select, 
 from nodellm_orm.domain.pages import InterruptedTurn
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.ports.ownership import Exhausted, Hold, Outdated
+from nodellm_orm.ports.refused import WORKERS_DIED, chat_busy, check_limit
 from nodellm_orm.ports.statuses import EXHAUSTED, RELEASED
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import (
     CACHED,
-    busy,
     chat_parameters,
     executed,
     found,
@@ -25,7 +25,6 @@ from nodellm_orm.store.guard import (
     state_of,
     touch,
 )
-from nodellm_orm.store.reading import check_limit
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -93,13 +92,13 @@ class TakeOver:
         taken = executed(connection, statement, {**key, **taking})
         state = found(state_of(connection, chats, self.chat_id, self.owner), self.chat_id)
         if not taken and not state.lease_expired and state.active_turn_id is not None:
-            raise busy(self.chat_id, state.active_turn_id, state.lease_until)
+            raise chat_busy(self.chat_id, state.active_turn_id, state.lease_until)
         if not taken:
             raise Outdated
         turn = {"b_chat": self.chat_id, "b_turn": self.turn_id}
         if self.limit is not None and executed(connection, _exhaust_turn(turns), {**turn, "b_limit": self.limit}):
             self._exhausted = True
-            said = said_of(self.tables.sealer, "its workers died again and again", state.owner, self.turn_id)
+            said = said_of(self.tables.sealer, WORKERS_DIED, state.owner, self.turn_id)
             connection.execute(_explain(turns), {**turn, **said})
             leave_unknown(connection, self.tables, self.chat_id, self.turn_id)
             connection.execute(_free_chat(chats, any_owner=self.owner is ANY_OWNER), key)

@@ -12,15 +12,16 @@ from uuid import UUID
 
 from sqlalchemy import and_, bindparam, case, func, or_, select, true
 
+from nodellm_orm.domain.labels import agrees
 from nodellm_orm.domain.pages import ChatSummary, Page
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.refused import check_limit, no_cursor
 from nodellm_orm.ports.states import ChatTotals
 from nodellm_orm.store.clock import DatabaseNow
 from nodellm_orm.store.guard import CACHED, chat_parameters, not_found, of_chat, there
-from nodellm_orm.store.labels import agrees, mentions
+from nodellm_orm.store.labels import mentions
 from nodellm_orm.store.mapping import PROVIDER_SOURCE, usage_of
-from nodellm_orm.store.reading import check_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,8 +51,7 @@ def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
         created_at, chat_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").split(" ")
         place = datetime.fromisoformat(created_at), UUID(chat_id)
     except (ValueError, binascii.Error):
-        msg = "after= is not a page's cursor; pass the `next` of the page before, unchanged"
-        raise ConfigurationError(msg) from None
+        raise no_cursor() from None
     if place[0].utcoffset() is None:
         msg = "after= is not a page's cursor: it names no time zone; pass the `next` of the page before, unchanged"
         raise ConfigurationError(msg)

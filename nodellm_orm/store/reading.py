@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import and_, bindparam, func, select
 
 from nodellm_orm.domain.windows import EVERYTHING, first_loaded
-from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.ports.refused import check_limit, turn_not_found
 from nodellm_orm.ports.states import Snapshot
 from nodellm_orm.store.attachments import with_contents
 from nodellm_orm.store.clock import DatabaseNow
@@ -104,8 +104,7 @@ def turn(connection: Connection, tables: Tables, chat_id: UUID, owner: Owner, tu
     statement = _one_turn(tables.chats, tables.turns, tables.messages, any_owner=owner is ANY_OWNER)
     row = connection.execute(statement, {**chat_parameters(chat_id, owner), "b_turn": turn_id}).mappings().first()
     if row is None:
-        msg = f"there is no turn {turn_id} in a chat {chat_id} of this owner; check the ids and the owner"
-        raise ChatNotFoundError(msg)
+        raise turn_not_found(chat_id, turn_id)
     return turn_state(connection, tables, row)
 
 
@@ -157,17 +156,6 @@ def history(
     if backwards:
         page.reverse()
     return with_contents(connection, tables, rows[0]["owner"], page)
-
-
-def check_limit(limit: int) -> None:
-    """Refuse a page without room.
-
-    Raises:
-        ConfigurationError: the limit is below 1.
-    """
-    if limit < 1:
-        msg = f"limit={limit} leaves no room on a page; give 1 or more"
-        raise ConfigurationError(msg)
 
 
 def _turn(connection: Connection, tables: Tables, row: RowMapping, parts: Mapping[str, ToolCallPart]) -> TurnState:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, null, select, tuple_, update
 
-from nodellm_orm.errors import StaleChatError
-from nodellm_orm.ports.entries import TurnEnded, TurnReleased
+from nodellm_orm.ports.entries import TurnEnded, TurnReleased, first_position
+from nodellm_orm.ports.refused import chat_deleted, chat_lost
 from nodellm_orm.store.entries import Scope, apply
 from nodellm_orm.store.guard import (
     CACHED,
     chat_parameters,
     executed,
-    first_position,
     freed,
     hold_conditions,
     leased,
@@ -96,13 +95,8 @@ class Record:
                 msg = f"position {position} is not the next one, {state.next_position}"
                 raise ValueError(msg)
         else:
-            msg = f"chat {hold.chat_id} was deleted while its turn ran; nothing was written, nor can it be carried on"
-            raise StaleChatError(msg)
-        msg = (
-            f"this worker no longer holds chat {hold.chat_id} (another has taken over, or the turn was ended); "
-            "nothing was written; load the chat again to carry on from its rows"
-        )
-        raise StaleChatError(msg)
+            raise chat_deleted(hold.chat_id)
+        raise chat_lost(hold.chat_id)
 
     def confirm(self, connection: Connection) -> Hold | None:
         """The next hold, if the point has been written after all; ``None``: it has not.

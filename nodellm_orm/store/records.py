@@ -6,11 +6,12 @@ explicitly (``selectinload``).
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import MetaData
 from sqlalchemy.orm import DeclarativeBase
 
+from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.store.columns import (
     AttachmentColumns,
     BlobColumns,
@@ -24,6 +25,9 @@ from nodellm_orm.store.columns import (
 )
 from nodellm_orm.store.define import Records, Tables, define_records
 from nodellm_orm.store.naming import CONVENTION, Naming
+
+if TYPE_CHECKING:
+    from nodellm_orm.store.encryption import Encryption
 
 __all__ = [
     "RECORDS",
@@ -39,6 +43,7 @@ __all__ = [
     "ThinkingRecord",
     "ToolCallRecord",
     "TurnRecord",
+    "chosen_records",
     "define_records",
 ]
 
@@ -127,3 +132,21 @@ RECORDS: Final = Records.of(
     text=TextRecord,
 )
 """The default set: what is used where no ``records=`` is given."""
+
+
+def chosen_records(records: Records | None, encryption: Encryption | None = None) -> Records:
+    """The records that are meant by ``records=`` and ``encryption=``.
+
+    Args:
+        records: as given; the default set when omitted.
+        encryption: the keys, as given.
+
+    Raises:
+        ConfigurationError: one of them is not what it should be.
+    """
+    given: object = records
+    chosen = RECORDS if given is None else given
+    if not isinstance(chosen, Records):
+        msg = f"records is what define_records() gave, not {type(chosen).__name__}; pass that, or leave it out"
+        raise ConfigurationError(msg)
+    return chosen if encryption is None else chosen.encrypted(encryption)

@@ -16,7 +16,7 @@ from sqlalchemy import Integer, LargeBinary, Text, and_, bindparam, func, or_, s
 from nodellm_orm.errors import ConfigurationError, EncryptionError
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.guard import CACHED, executed, there
-from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.records import chosen_records
 from nodellm_orm.store.sealed import HEAD_CHARS, Sealed, sealed_bytes, sealed_text
 from nodellm_orm.store.sealing import CONTENT
 from nodellm_orm.store.sizes import check_sizes
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, Update
+    from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
     from nodellm_orm.store.access import Access
     from nodellm_orm.store.define import Records, Tables
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from nodellm_orm.store.sealing import KeySealer
 
 _BATCH: Final = 100
+_LARGEST_BATCH: Final = 10_000
 _UNREADABLE: Final = 100
 """Unreadable values that a report names."""
 _END: Final = "$"
@@ -79,7 +81,7 @@ class RotationReport:
 
 
 async def rotate_keys(
-    session: object,
+    session: AsyncEngine | async_sessionmaker[AsyncSession] | AsyncSession,
     encryption: Encryption,
     *,
     batch: int = _BATCH,
@@ -93,7 +95,7 @@ async def rotate_keys(
     Args:
         session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
         encryption: the new key as ``current``, and the old ones beside it.
-        batch: rows a transaction at most; files go one by one.
+        batch: rows a transaction at most, up to 10,000; files go one by one.
         progress: told after every transaction; may be async.
         records: own records.
 
@@ -105,10 +107,14 @@ async def rotate_keys(
         >>> report.left
         0
     """
-    if not isinstance(batch, int) or batch < 1:
-        msg = f"batch={batch!r} leaves no room in a transaction; give 1 or more"
+    whole: object = batch
+    if isinstance(whole, bool) or not isinstance(whole, int) or not 1 <= whole <= _LARGEST_BATCH:
+        msg = f"batch={batch!r:.100} is no number of rows from 1 to {_LARGEST_BATCH}; leave it out, or give 1 or more"
         raise ConfigurationError(msg)
-    chosen = (records or RECORDS).encrypted(encryption)
+    if progress is not None and not callable(progress):
+        msg = f"progress is a function that is called with what was done so far, not {type(progress).__name__}"
+        raise ConfigurationError(msg)
+    chosen = chosen_records(records).encrypted(encryption)
     access = open_access(session, chosen)
     await access.settle()
     report = RotationReport()

@@ -8,12 +8,12 @@ The chat is not part of the place: a fork copies rows with their ids, and they s
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import os
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.errors import ConfigurationError, EncryptionError, TamperedValueError, UnsupportedFeatureError
 from nodellm_orm.store.sealed import Sealed, sealed_bytes, sealed_text
 
@@ -229,11 +229,6 @@ class KeySealer(Sealer):
                 raise EncryptionError(msg, details=_details(table, column, key, name)) from None
             _tampered(table, column, key, name, error)
         return plain.decode("utf-8", "surrogatepass") if isinstance(value.raw, str) else plain
-
-
-def digest_of(data: bytes) -> str:
-    """SHA-256 in hexadecimal, as files are named by."""
-    return hashlib.sha256(data).hexdigest()
 
 
 def not_given(table: str, column: str, key: UUID | str, name: str | None) -> NoReturn:

@@ -89,8 +89,8 @@ def _refuse_unclear(session: Session) -> None:
         return
     if transaction.origin is not SessionTransactionOrigin.AUTOBEGIN:
         msg = (
-            "the session is inside a begin() block, and a turn has to commit before it calls the provider; leave the "
-            "block first, pass the engine or async_sessionmaker, or give transactions='caller'"
+            "the session is inside a begin() block, and what happens here is committed in transactions of its own; "
+            "leave the block first, pass the engine or async_sessionmaker, or load the chat with transactions='caller'"
         )
         raise SessionStateError(msg)
     if not transaction.is_active:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
-from nodellm_orm.domain.jsontext import encode
+from nodellm_orm.domain.digests import digest_of_text
 from nodellm_orm.store.absent import insert_or_date
 from nodellm_orm.store.entries import send
 
@@ -27,15 +26,6 @@ BELIEVED: Final = 300.0
 
 _Key = tuple[str, str | None, str]
 _known: WeakKeyDictionary[Engine, dict[_Key, float]] = WeakKeyDictionary()
-
-
-def digest(text: str) -> str:
-    """SHA-256 of a text, in hexadecimal.
-
-    Args:
-        text: instructions or a tool's schema.
-    """
-    return hashlib.sha256(encode(text)).hexdigest()
 
 
 def forget(engine: Engine) -> None:
@@ -65,7 +55,7 @@ class Texts:
         self._owner = owner
         known = _known.get(access.engine, {})
         limit = time.monotonic() - BELIEVED
-        by_digest = {digest(text): text for text in texts}
+        by_digest = {digest_of_text(text): text for text in texts}
         # Sorted: two transactions that write the same texts wait for each other in one order.
         self._missing = [
             (key, by_digest[key]) for key in sorted(by_digest) if known.get(self._key(key), limit) <= limit

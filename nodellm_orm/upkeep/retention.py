@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from nodellm_orm.errors import ChatError, ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER, AnyOwner
-from nodellm_orm.runtime.refusals import refuse_owner
+from nodellm_orm.runtime.refusals import refuse_limit, refuse_owner, refuse_switch, refuse_uncallable
 from nodellm_orm.store.access import open_access
-from nodellm_orm.store.define import Records
 from nodellm_orm.store.deletion import BATCH, Removed, remove
-from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.records import chosen_records
 from nodellm_orm.upkeep import erasure
 from nodellm_orm.upkeep.due import Due, count_due, due_chats, read_now
 from nodellm_orm.upkeep.unused import sweep_texts
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
     from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.access import Access
-    from nodellm_orm.store.define import Tables
+    from nodellm_orm.store.define import Records, Tables
     from nodellm_orm.upkeep.due import Place
 
     Database: TypeAlias = AsyncEngine | async_sessionmaker[AsyncSession] | AsyncSession
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     Progress: TypeAlias = "Callable[[PurgeReport], Awaitable[None] | None]"
     """Told of the report so far after each transaction."""
 
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""No chat is older."""
 _PAGE: Final = 100
 """Chats that are looked up at a time."""
 _LARGEST_BATCH: Final = 10_000
@@ -112,10 +113,11 @@ async def purge(
         >>> report = await purge(engine, older_than=timedelta(days=90), owner=ANY_OWNER)
         >>> await purge(engine, owner="ada")
     """
+    if limit is not None:
+        refuse_limit("limit", limit)
+    refuse_switch("keep_labels", keep_labels)
+    refuse_uncallable("progress", progress)
     run = await _prepared(session, older_than, owner, batch, records)
-    if limit is not None and limit < 1:
-        msg = f"limit={limit} leaves nothing to delete; give 1 or more, or leave it out"
-        raise ConfigurationError(msg)
     run.limit, run.progress, run.keep_labels = limit, progress, keep_labels
     return await run()
 
@@ -150,18 +152,20 @@ async def _prepared(
     records: Records | None,
 ) -> _Purge:
     whose = _checked(older_than, owner)
-    if not 1 <= batch <= _LARGEST_BATCH:
-        msg = f"batch={batch} is not a number of rows from 1 to {_LARGEST_BATCH}; leave it out, or give one such as 500"
+    rows: object = batch
+    if isinstance(rows, bool) or not isinstance(rows, int) or not 1 <= rows <= _LARGEST_BATCH:
+        msg = (
+            f"batch={batch!r:.100} is not a number of rows from 1 to {_LARGEST_BATCH}; leave it out, or give one such "
+            "as 500"
+        )
         raise ConfigurationError(msg)
-    chosen = RECORDS if records is None else records
-    if not isinstance(chosen, Records):
-        msg = f"records is what define_records() gave, not {type(chosen).__name__}"
-        raise ConfigurationError(msg)
+    chosen = chosen_records(records)
     access = open_access(session, chosen)
     await access.settle()
     before = older_than
     if isinstance(before, timedelta):
-        before = await access.read(read_now) - before
+        now = await access.read(read_now)
+        before = now - min(before, now - _BEGINNING)  # a duration may be longer than the calendar
     return _Purge(access, chosen.tables, Due(owner=whose, before=before), batch)
 
 
@@ -183,7 +187,7 @@ def _checked(older_than: object, owner: Owner | NotGiven) -> Owner:
             msg = "older_than names no time zone; give an aware datetime, or a timedelta"
             raise ConfigurationError(msg)
         case datetime():
-            pass
+            _refuse_beyond(older_than)
         case timedelta() if older_than < timedelta(0):
             msg = f"older_than={older_than} lies in the future; give a duration of 0 or more"
             raise ConfigurationError(msg)
@@ -193,6 +197,15 @@ def _checked(older_than: object, owner: Owner | NotGiven) -> Owner:
             msg = f"older_than is a timedelta or an aware datetime, not {type(older_than).__name__}"
             raise ConfigurationError(msg)
     return owner
+
+
+def _refuse_beyond(time: datetime) -> None:
+    """Refuse a time that UTC has no date for, at the very ends of the calendar."""
+    try:
+        time.astimezone(UTC)
+    except OverflowError:
+        msg = f"older_than={time.isoformat()} has no date in UTC; give a time within the years 2 to 9998"
+        raise ConfigurationError(msg) from None
 
 
 class _Purge:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, bindparam, func, or_, select
 
+from nodellm_orm.domain.digests import digest_of_text
 from nodellm_orm.errors import EncryptionError, TamperedValueError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.guard import CACHED
 from nodellm_orm.store.sealed import Sealed
-from nodellm_orm.store.texts import digest as digest_of_text
 from nodellm_orm.upkeep.findings import Notebook
 from nodellm_orm.upkeep.readable import UNREADABLE, columns_of
 from nodellm_orm.upkeep.rules.requests import check_request

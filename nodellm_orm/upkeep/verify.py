@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import UUID
@@ -10,11 +11,10 @@ from sqlalchemy import literal, select
 
 from nodellm_orm.errors import ConfigurationError, SchemaVersionError, StorageError
 from nodellm_orm.ports.owners import ANY_OWNER
-from nodellm_orm.runtime.refusals import refuse_owner
+from nodellm_orm.runtime.refusals import refuse_limit, refuse_owner, refuse_uncallable
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.guard import not_found, state_of
-from nodellm_orm.store.reading import check_limit
-from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.records import chosen_records
 from nodellm_orm.upkeep import sweeps
 from nodellm_orm.upkeep.findings import Notebook, Tally, VerifyProgress
 from nodellm_orm.upkeep.rules.chat import check_chat
@@ -54,7 +54,7 @@ async def verify(
     records: Records | None = None,
     encryption: Encryption | None = None,
     limit: int = 1000,
-    progress: Callable[[VerifyProgress], None] | None = None,
+    progress: Callable[[VerifyProgress], Awaitable[None] | None] | None = None,
 ) -> VerifyReport:
     """Check whether what is stored of a chat, or of all chats, agrees with itself; nothing is changed.
 
@@ -69,7 +69,7 @@ async def verify(
         records: own records, from `define_records`.
         encryption: the keys that content is encrypted with; without them only what is not encrypted is checked.
         limit: findings and notes to keep of each; further ones are only counted.
-        progress: told of each batch that was looked at.
+        progress: a function, plain or async, that is called after each batch that was looked at.
 
     Raises:
         ChatNotFoundError: there is no such chat for this owner.
@@ -82,16 +82,15 @@ async def verify(
         (True, [])
     """
     refuse_owner(owner, anybody=ANY_OWNER)
-    check_limit(limit)
-    chosen = RECORDS if records is None else records
-    if encryption is not None:
-        chosen = chosen.encrypted(encryption)
+    refuse_limit("limit", limit)
+    refuse_uncallable("progress", progress)
+    chosen = chosen_records(records, encryption)
     verification = _Verification(
         access=open_access(session, chosen),
         tables=chosen.tables,
         owner=owner,
         tally=Tally(limit=limit),
-        progress=progress or (lambda _: None),
+        progress=progress,
     )
     if chat_id is None:
         await verification.everything()
@@ -116,7 +115,7 @@ class _Verification:
     tables: Tables
     owner: Owner
     tally: Tally
-    progress: Callable[[VerifyProgress], None]
+    progress: Callable[[VerifyProgress], Awaitable[None] | None] | None
     _done: dict[Stage, int] = field(default_factory=dict)
     _last: StoredChat | None = None
     """The chat that was looked at last."""
@@ -137,7 +136,7 @@ class _Verification:
 
         await self.access.read(exists)
         await self._batch([chat_id])
-        self._told("chats", 1, 1)
+        await self._told("chats", 1, 1)
         await self._requests(chat_id)
         chat = self._last
         if chat is None:
@@ -145,14 +144,18 @@ class _Verification:
         owner = chat.row["owner"]
         for digest in chat.file_digests:
             await self._files([(owner, digest)])
-            self._told("files", 1, len(chat.file_digests))
+            await self._told("files", 1, len(chat.file_digests))
         if texts := [(owner, digest) for digest in chat.text_digests]:
             await self._texts(texts)
-            self._told("texts", len(texts), len(texts))
+            await self._told("texts", len(texts), len(texts))
 
-    def _told(self, stage: Stage, more: int, total: int) -> None:
-        self._done[stage] = self._done.get(stage, 0) + more
-        self.progress(VerifyProgress(stage=stage, done=self._done[stage], total=max(total, self._done[stage])))
+    async def _told(self, stage: Stage, more: int, total: int) -> None:
+        self._done[stage] = done = self._done.get(stage, 0) + more
+        if self.progress is None:
+            return
+        told = self.progress(VerifyProgress(stage=stage, done=done, total=max(total, done)))
+        if inspect.isawaitable(told):
+            await told
 
     # ── chats ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,7 +169,7 @@ class _Verification:
             self._unreadable_ids(len(page) - len(readable))
             for ids in _batches(readable):
                 await self._batch(ids)
-                self._told("chats", len(ids), total)
+                await self._told("chats", len(ids), total)
             if len(page) < _CHATS or not readable:
                 return
             after = readable[-1][0]
@@ -233,7 +236,7 @@ class _Verification:
             for book in books:
                 self.tally.add(book)
             self.tally.count(requests=len(books))
-            self._told("requests", len(books), total)
+            await self._told("requests", len(books), total)
             if len(books) < _REQUESTS or after is None:
                 return
 
@@ -246,7 +249,7 @@ class _Verification:
             page = await self.access.read(lambda c: sweeps.page_of_digests(c, table, self.owner, place, _DIGESTS))  # noqa: B023 — awaited before the next round
             for keys in sweeps.parcels(page):
                 await check(keys)
-                self._told(stage, len(keys), total)
+                await self._told(stage, len(keys), total)
             if len(page) < _DIGESTS:
                 return
             after = page[-1][0]

@@ -372,7 +372,7 @@ CREATING: list[tuple[dict[str, Any], str]] = [
     ({"lease": math.nan}, "lease is a number of seconds above 0"),
     ({"max_takeovers": -1}, "max_takeovers is a whole number of at least 0"),
     ({"max_takeovers": 1.5}, "max_takeovers is a whole number of at least 0"),
-    ({"database_timeout": -1}, "leave it out or give one, as 30.0"),
+    ({"database_timeout": -1}, "leave it out or give one, such as 30.0"),
     ({"durability": "steps"}, "'step' or 'turn'"),
     ({"transactions": "mine"}, "'own' or 'caller'"),
     ({"transactions": "caller"}, "pass it as session"),

@@ -199,7 +199,7 @@ async def test_a_tool_conversation_is_forked_at_every_position(anywhere: AsyncEn
             with pytest.raises(ConfigurationError, match="from 0 to 6"):
                 await chat.fork(at=wrong)
         strange = await talk.chat(messages=[{"role": "user", "content": "another"}])
-        with pytest.raises(ConfigurationError, match="not superseded"):
+        with pytest.raises(ConfigurationError, match="none as it is now"):
             await chat.fork(at=strange.messages[0])
 
 

@@ -26,7 +26,8 @@ from nodellm_orm import (
     rotate_keys,
     tool,
 )
-from nodellm_orm.store.details import read_details, read_glances
+from nodellm_orm.store.details import read_details
+from nodellm_orm.store.glances import read_glances
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.sealing import CONTENT
 from nodellm_orm.testing import FakeCall, FakeThinking, LoopbackServer

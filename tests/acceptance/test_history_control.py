@@ -540,8 +540,9 @@ async def test_a_failed_compaction_can_be_resumed_as_it_was_asked(engine: AsyncE
         assert summary_first(server.requests[-1], "in short") == ["question 3"]
 
 
-async def test_a_compaction_that_is_cancelled_adds_no_message(engine: AsyncEngine) -> None:
-    """Half a summary is none, and the chat is free again."""
+@pytest.mark.parametrize("how", ["its caller is cancelled", "the chat is cancelled"])
+async def test_a_compaction_that_is_cancelled_adds_no_message(engine: AsyncEngine, how: str) -> None:
+    """Half a summary is none, the chat is free again, and whoever waits for a summary is told that there is none."""
     reached = asyncio.Event()
     script: Iterator[Answer] = iter([CHAT.answer(line, stream=False) for line in lines(0, 1)])
 
@@ -558,9 +559,13 @@ async def test_a_compaction_that_is_cancelled_adds_no_message(engine: AsyncEngin
         await reached.wait()
         with pytest.raises(ChatBusyError):
             await (await load_chat(engine, llm, chat.id)).ask("meanwhile")
-        compacting.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        if how == "its caller is cancelled":
+            compacting.cancel()
+        else:
+            assert await chat.cancel()
+        with pytest.raises((asyncio.CancelledError, ChatError)) as told:
             await compacting
+        assert (told.type is ChatError) == (how == "the chat is cancelled")
         await asked(chat, 2)
         assert said(server.requests[-1]) == [*turns(0, 1), "question 2"]
         rows = await stored(engine, chat.id)

@@ -154,7 +154,7 @@ async def test_an_upgrade_of_the_library_is_a_revision_of_the_helpdesk(helpdesk:
 
         await helpdesk.migrated("upgrade", "head")
         await helpdesk.migrated("check")
-        assert await helpdesk.rows("SELECT version_num FROM assistant_alembic_version") == [("0003",)]
+        assert await helpdesk.rows("SELECT version_num FROM assistant_alembic_version") == [("0004",)]
         assert (await helpdesk.app("ask", "ada", "When?", server=server)).out == "Tomorrow.\n"
         assert messages_in(server.requests[1]) == 3
 

@@ -112,6 +112,24 @@ async def test_a_new_answer_that_fails_leaves_the_question(anywhere: AsyncEngine
         assert said(chat.messages) == [("user", "Q"), ("assistant", "resumed")]
 
 
+async def test_an_answer_from_elsewhere_closes_a_turn_that_failed(anywhere: AsyncEngine | None) -> None:
+    """Behind an assistant's message that was added nobody is asked: resume() says so, and a new answer replaces it."""
+    async with Talk(anywhere, Fails(status=400), Says(text="A1"), Fails(status=400), Says(text="A2")) as talk:
+        chat = await talk.chat()
+        with pytest.raises(BadRequestError):
+            await chat.ask("Q1")
+        await chat.add_message("assistant", "by hand")
+        with pytest.raises(ChatError, match="nothing is left to answer"):
+            await chat.resume()
+        assert len(talk.server.requests) == 1
+        assert (await chat.regenerate()).content == "A1"
+        with pytest.raises(BadRequestError):
+            await chat.ask("Q2")
+        await chat.add_message("user", "Q2b")
+        assert (await chat.resume()).content == "A2"
+        assert words(talk.last) == ["Q1", "A1", "Q2", "Q2b"]
+
+
 @pytest.mark.parametrize("options", [{"files": b"x"}, {"model": "gpt-5"}, {"provider": "x"}, {"temperatur": 1}])
 async def test_options_that_cannot_be_meant(anywhere: AsyncEngine | None, options: dict[str, Any]) -> None:
     """They are refused before anything is superseded."""

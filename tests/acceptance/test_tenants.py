@@ -16,7 +16,8 @@ from sqlalchemy import event, func, select
 from nodellm_orm import ANY_OWNER, ChatNotFoundError, MediaPart, create_chat, list_chats, load_chat, purge
 from nodellm_orm.models import BlobRecord, ChatRecord, TextRecord, TurnRecord
 from nodellm_orm.runtime.clock import new_id
-from nodellm_orm.store.details import read_details, read_glances
+from nodellm_orm.store.details import read_details
+from nodellm_orm.store.glances import read_glances
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.testing import LoopbackServer
 from tests.acceptance.speakers import Says, Speaker

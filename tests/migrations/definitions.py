@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+VIEWS = frozenset({"llm_usage", "llm_usage_daily", "llm_chat_costs", "llm_failures"})
+"""What the migrations make beside the tables of the records."""
+
 _POSTGRES_COLUMNS = """
     SELECT c.table_name, c.column_name, c.data_type, c.character_maximum_length, c.numeric_precision, c.numeric_scale,
            c.datetime_precision, c.is_nullable, c.column_default, c.collation_name

@@ -25,7 +25,7 @@ from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store import revisions
 from nodellm_orm.store.engine import make_engine
 from nodellm_orm.store.schema import check, downgrade, migrate, sql
-from tests.migrations.definitions import definitions
+from tests.migrations.definitions import VIEWS, definitions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -217,7 +217,8 @@ async def test_no_revision_writes_a_table_anew(filled: AsyncEngine) -> None:
     after = await places()
     assert {name: after[name] for name in before} == before
     async with filled.begin() as connection:
-        await connection.execute(text("DROP VIEW llm_usage"))
+        for view in VIEWS:
+            await connection.execute(text(f"DROP VIEW {view}"))
         await connection.execute(text(_ANEW[filled.dialect.name]))
     assert {name for name, number in (await places()).items() if number != after[name]} == {"llm_requests"}
 

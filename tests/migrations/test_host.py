@@ -258,7 +258,8 @@ async def test_tables_of_the_host_are_upgraded_with_everything_in_them(engine: A
     async with engine.begin() as connection:
         await connection.run_sync(fill, records)
         before = await connection.run_sync(contents)
-        assert start == "0001" or await connection.run_sync(missing, records) != []
+        # The last revision makes views only, which are no part of the records.
+        assert start in {"0001", "0003"} or await connection.run_sync(missing, records) != []
 
     def upgrade(connection: Connection) -> None:
         op = Operations(MigrationContext.configure(connection=connection))

@@ -19,13 +19,13 @@ from nodellm_orm.store import revisions
 from nodellm_orm.store.naming import Naming
 from nodellm_orm.store.schema import check, current, downgrade, migrate
 from nodellm_orm.store.schema_lock import exclusive
-from tests.migrations.definitions import definitions, tables_of
+from tests.migrations.definitions import VIEWS, definitions, tables_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-OURS = {table.name for table in Base.metadata.sorted_tables} | {"llm_alembic_version", "llm_usage"}
+OURS = {table.name for table in Base.metadata.sorted_tables} | {"llm_alembic_version"} | VIEWS
 
 
 class TeamColumns:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, assert_type
 from uuid import UUID
@@ -25,7 +25,9 @@ from nodellm_orm import (
     Chats,
     ChatSummary,
     Chunk,
+    ExportReport,
     FinishReason,
+    ImportReport,
     InterruptedTurn,
     LLMClient,
     LLMCompleteResult,
@@ -36,6 +38,9 @@ from nodellm_orm import (
     Page,
     Price,
     ProviderError,
+    ReplayLLM,
+    ReplayProgress,
+    ReplayReport,
     Reply,
     ReplyStream,
     RetryPolicy,
@@ -49,17 +54,24 @@ from nodellm_orm import (
     ToolContext,
     ToolHalt,
     ToolResult,
+    TransferProgress,
     Usage,
+    UsageRow,
     create_chat,
     create_llm,
     define_records,
+    export_chats,
+    import_chats,
     interrupted_turns,
     list_chats,
     load_chat,
     make_engine,
     migrate,
     register_provider,
+    replay_chat,
+    replay_chats,
     tool,
+    usage_report,
 )
 from nodellm_orm.models import ChatRecord, MessageRecord, RequestRecord, ToolCallRecord
 
@@ -349,6 +361,16 @@ async def neutral_interface() -> None:
     assert_type(result.usage, LLMUsage | None)
 
 
+async def reports(engine: AsyncEngine) -> None:
+    """A report is a list of rows with exact sums."""
+    rows = await usage_report(engine, group_by=["day", "metadata.team"], owner=ANY_OWNER, since=date(2026, 1, 1))
+    assert_type(rows, list[UsageRow])
+    for row in rows:
+        assert_type(row.cost, Decimal | None)
+        assert_type(row.latency_p95, int | None)
+        assert_type(row.requests, int)
+
+
 async def rows(session: AsyncSession) -> None:
     """Records are queried with the types of their columns."""
     query = select(ChatRecord.id, MessageRecord.content).where(ChatRecord.owner == "ann")
@@ -360,3 +382,43 @@ async def rows(session: AsyncSession) -> None:
         assert_type(call.result, str | None)
     assert_type((await session.scalars(select(RequestRecord.cost))).all(), Sequence[Decimal | None])
     print(define_records)  # noqa: T201 — a use of it
+
+
+async def transfer(engine: AsyncEngine, chat: Chat) -> None:
+    """Chats go to files and come back."""
+
+    def progress(state: TransferProgress) -> None:
+        assert_type(state.total, int | None)
+
+    with open("chats.jsonl", "wb") as file:  # noqa: ASYNC230, PTH123 — an open file, as users have them
+        report = await export_chats(engine, file, chats=[chat.id, "…"], progress=progress)
+    assert_type(report, ExportReport)
+    assert_type(report.sha256, str | None)
+    assert_type(await export_chats(engine, "folder", owner=ANY_OWNER, format="parquet"), ExportReport)
+    imported = await import_chats(engine, "chats.jsonl", owner=None, on_conflict="skip")
+    assert_type(imported, ImportReport)
+    assert_type(imported.kept, tuple[UUID, ...])
+    await export_chats(engine, 1)  # type: ignore[arg-type]
+    await import_chats(engine, "chats.jsonl", on_conflict="merge")  # type: ignore[arg-type]
+
+
+async def replays(engine: AsyncEngine, chat: Chat, llm: LLM) -> None:
+    """Stored questions asked again, and stored answers played."""
+
+    def progress(state: ReplayProgress) -> None:
+        assert_type((state.turn, state.chats_done), tuple[int, int])
+
+    report = await replay_chat(engine, chat.id, llm, instructions="Briefly.", results="live", progress=progress)
+    assert_type(report, ReplayReport)
+    assert_type(report.turns[0].replayed.cost, Decimal | None)
+    assert_type(report.turns[0].calls[0].verdict, Literal["same", "other", "missing", "added"])
+    assert_type(report.replayed.latency_ms, int | None)
+    async for one in replay_chats(engine, {"team": "blue"}, llm, concurrency=2, run="nightly"):
+        assert_type(one, ReplayReport)
+    player = await ReplayLLM.from_chat(engine, chat.id, compare=("messages", "tools"))
+    assert_type(player, ReplayLLM)
+    assert_type(player.remaining, int)
+    assert_type(player.chat(instructions="Briefly."), Chat)
+    assert_type(await create_chat(engine, player), Chat)
+    await replay_chat(engine, chat.id, player, results="dead")  # type: ignore[arg-type]
+    await ReplayLLM.from_chat(engine, chat.id, compare=("words",))  # type: ignore[arg-type]

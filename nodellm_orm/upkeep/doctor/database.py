@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -10,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import URL
 from sqlalchemy.exc import SQLAlchemyError
 
-from nodellm_orm.errors import ConfigurationError, NodeLLMError, StorageError
+from nodellm_orm.errors import NodeLLMError, StorageError
+from nodellm_orm.runtime.refusals import refuse_limit
 from nodellm_orm.store.access import open_access
-from nodellm_orm.store.engine import make_engine
-from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.engine import make_engine, refuse_deadline
+from nodellm_orm.store.records import chosen_records
 from nodellm_orm.upkeep.doctor.checks import Check, error, told_of
 from nodellm_orm.upkeep.doctor.files import check_file, missing_file
 from nodellm_orm.upkeep.doctor.mysql import MYSQL_CHECKS
@@ -72,14 +72,20 @@ async def check_database(
 
     Returns:
         A check for each thing, in the order in which they matter; when the database cannot be reached, only that.
+
+    Raises:
+        ConfigurationError: ``records`` or ``concurrency`` cannot be meant.
     """
+    if concurrency is not None:
+        refuse_limit("concurrency", concurrency)
+    chosen = chosen_records(records)
     checks: list[Check] = []
     try:
-        async with _reached(database, records or RECORDS, deadline) as access:
+        async with _reached(database, chosen, deadline) as access:
             if (path := missing_file(access.engine.url)) is not None:
                 return [error("database", f"there is no database file {path}", _MAKE)]
             checks += check_file(access.engine.url)
-            checks += await _looked(access, records or RECORDS)
+            checks += await _looked(access, chosen)
             checks.append(check_pool(access.engine, concurrency))
     except NodeLLMError as failure:
         checks.append(told_of("database", failure))
@@ -90,9 +96,7 @@ async def check_database(
 
 @asynccontextmanager
 async def _reached(database: object, records: Records, deadline: float) -> AsyncIterator[Access]:
-    if not (math.isfinite(deadline) and deadline > 0):
-        msg = f"deadline={deadline!r} is not a positive number of seconds; leave it out or give one, such as 30.0"
-        raise ConfigurationError(msg)
+    refuse_deadline("deadline", deadline)
     if not isinstance(database, str | URL):
         yield open_access(database, records, deadline=deadline)
         return

@@ -6,9 +6,9 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Final
 
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.domain.events import PartReceived
 from nodellm_orm.domain.jsontext import JsonTextError, Pairs, RawJson, dumps, join_surrogates, loads_verbatim
-from nodellm_orm.domain.media import digest_of
 from nodellm_orm.domain.parts import MediaPart, OpaquePart
 from nodellm_orm.wire.bedrock.files import media_type_of
 from nodellm_orm.wire.values import list_of, object_of, text_of

@@ -6,8 +6,8 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Final
 
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.domain.jsontext import Pairs, dumps
-from nodellm_orm.domain.media import digest_of
 from nodellm_orm.domain.mediatypes import kind_of
 from nodellm_orm.domain.parts import MediaPart, OpaquePart, ToolCallPart
 from nodellm_orm.wire.values import object_of, text_of

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.domain.events import PartReceived
 from nodellm_orm.domain.jsontext import Pairs, dumps
-from nodellm_orm.domain.media import digest_of, read_data_url
+from nodellm_orm.domain.media import read_data_url
 from nodellm_orm.domain.mediatypes import kind_of
 from nodellm_orm.domain.parts import MediaPart
 from nodellm_orm.errors import AttachmentError

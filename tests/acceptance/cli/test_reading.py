@@ -22,7 +22,8 @@ from nodellm_orm import (
     migrate,
     tool,
 )
-from nodellm_orm.store.details import read_details, read_glances
+from nodellm_orm.store.details import read_details
+from nodellm_orm.store.glances import read_glances
 from nodellm_orm.testing import (
     FakeCall,
     FakeThinking,

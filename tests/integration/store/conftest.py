@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from nodellm_orm.runtime.clock import SystemClock
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.journal import SqlJournal

@@ -138,6 +138,7 @@ def take(snapshot: Snapshot, *, worker: str = "w1", lease: float = LEASE, **chan
         worker=worker,
         lease=lease,
         fence=snapshot.fence,
+        step=snapshot.step,
         version=snapshot.head.version,
         labels=snapshot.head.metadata,
     )

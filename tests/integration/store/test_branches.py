@@ -17,7 +17,7 @@ from nodellm_orm.ports.entries import CallAnswered, CallFinished, HistorySuperse
 from nodellm_orm.ports.ownership import Outdated, Repeated
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.conversation import answers
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 from tests.integration.store.samples import (
     answer,
     attempt,
@@ -236,15 +236,15 @@ async def test_a_turn_without_a_question_begins_where_its_answer_will_be(journal
     assert (await journal.turn(before.head.id, "ada", hold.turn_id)).first_position == 2
 
 
-async def test_a_turn_without_a_message_knows_how_far_its_chat_is(journal: Journal) -> None:
-    """A copy that was loaded while a turn ran, before its answer was there, is outdated although no fence has grown."""
+async def test_a_copy_that_was_loaded_while_a_turn_ran_is_outdated_by_its_next_point(journal: Journal) -> None:
+    """It says no more what is stored, although no fence has grown and a turn without a message has no position."""
     turn = await begin(journal, await journal.create(head()))
     behind = await journal.load(turn.hold.chat_id, "ada")
     await journal.record(turn.hold, (closed(turn.opened), answer(1), TurnEnded(status="completed")))
     entries = (HistorySuperseded(first=1), attempt())
     with pytest.raises(Outdated):
-        await journal.begin(take(behind, position=1), TurnOpened(id=new_id(), settings="{}"), entries)
-    hold = await journal.begin(take(behind, position=2), TurnOpened(id=new_id(), settings="{}"), entries)
+        await journal.begin(take(behind), TurnOpened(id=new_id(), settings="{}"), entries)
+    hold = await journal.begin(take(behind, step=behind.step + 1), TurnOpened(id=new_id(), settings="{}"), entries)
     assert hold.fence == behind.fence + 1
 
 

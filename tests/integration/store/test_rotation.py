@@ -11,6 +11,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from nodellm_orm import ConfigurationError, Encryption, EncryptionError, RotationReport, rotate_keys
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import MediaPart, TextPart
 from nodellm_orm.ports.entries import MessageAdded, MessageRevised, TurnEnded
@@ -20,7 +21,7 @@ from nodellm_orm.store.access import open_access
 from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.rotation import Walk
-from nodellm_orm.store.sealing import CONTENT, digest_of
+from nodellm_orm.store.sealing import CONTENT
 from tests.integration.databases import empty_database
 from tests.integration.store.samples import answer, begun, closed, completed, head, with_call
 
@@ -231,7 +232,7 @@ async def test_what_is_being_deleted_is_left_alone(stored: AsyncEngine) -> None:
 @pytest.mark.parametrize("batch", [0, -1, None, "1"])
 async def test_a_batch_has_room(stored: AsyncEngine, batch: Any) -> None:
     """A batch without room is refused, and so is an encryption that is none."""
-    with pytest.raises(ConfigurationError, match="leaves no room"):
+    with pytest.raises(ConfigurationError, match="is no number of rows"):
         await rotate_keys(stored, BOTH, batch=batch)
     with pytest.raises(ConfigurationError, match="encryption is an Encryption"):
         await rotate_keys(stored, {"a": OLD})  # type: ignore[arg-type]  # a mistake

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nodellm_orm.domain.codec import decode_parts, encode_parts
+from nodellm_orm.domain.digests import digest_of_text
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import (
     MediaPart,
@@ -21,7 +22,7 @@ from nodellm_orm.domain.parts import (
     ToolResultPart,
 )
 from nodellm_orm.ports.entries import CallFinished, TurnOpened
-from nodellm_orm.ports.keeping import KEEP_ALL, Keeping, Persistence, _digest
+from nodellm_orm.ports.keeping import KEEP_ALL, Keeping, Persistence
 from nodellm_orm.runtime.clock import new_id
 
 SECRET = "s3cret"
@@ -98,7 +99,9 @@ def test_texts_without_the_secret_are_not_touched(text: str, redact: object) -> 
 def test_a_turn_names_what_is_stored() -> None:
     """Redacted instructions are stored under a digest of their own, which the turn's settings then name."""
     said, plain = f"Use {SECRET}.", "Be kind."
-    turn = TurnOpened(id=new_id(), settings=json.dumps([_digest(said), _digest(plain)]), texts=(said, plain))
+    turn = TurnOpened(
+        id=new_id(), settings=json.dumps([digest_of_text(said), digest_of_text(plain)]), texts=(said, plain)
+    )
     kept = Keeping(redact=starred).turn(turn)
     assert kept.texts == ('Use "*".', plain)
-    assert json.loads(kept.settings) == [_digest(text) for text in kept.texts]
+    assert json.loads(kept.settings) == [digest_of_text(text) for text in kept.texts]

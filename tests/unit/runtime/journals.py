@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from nodellm_orm.domain.windows import EVERYTHING
 from nodellm_orm.runtime.conversation import Conversation
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from uuid import UUID
 
     from nodellm_orm.domain.messages import Message
@@ -127,6 +127,23 @@ class RacedJournal(MemoryJournal):
         snapshot = await super().load(chat_id, owner, window=window)
         if self._meanwhile:
             await self.append(snapshot.head, snapshot.fence, [self._meanwhile.pop()])
+        return snapshot
+
+
+class SuspendedMeanwhileJournal(MemoryJournal):
+    """The running turn of a chat ends between the first loading of the chat by another process and what follows."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        """Lets the turn end; done once."""
+
+    async def load(self, chat_id: UUID, owner: Owner, *, window: Window | None = EVERYTHING) -> Snapshot:
+        """As the journal does; what it gives is outdated the first time."""
+        snapshot = await super().load(chat_id, owner, window=window)
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            await meanwhile()
         return snapshot
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from nodellm_orm.domain.digests import digest_of_text
 from nodellm_orm.domain.jsontext import loads
 from nodellm_orm.domain.messages import Origin
 from nodellm_orm.domain.parts import ToolCallPart
@@ -17,7 +18,7 @@ from nodellm_orm.domain.settings import Settings
 from nodellm_orm.domain.tools import ToolSpec
 from nodellm_orm.ports.wire import ModelRequest
 from nodellm_orm.runtime.clock import SystemClock, new_id
-from nodellm_orm.runtime.identity import call_id_for, digest, settings_digest, texts_of
+from nodellm_orm.runtime.identity import call_id_for, settings_digest, texts_of
 
 TEXTS = st.text(alphabet=st.characters(codec=None, exclude_categories=()))
 LEGAL = re.compile(r"[A-Za-z0-9_-]{1,40}")
@@ -59,8 +60,8 @@ def test_an_id_as_long_as_allowed_is_kept() -> None:
 @given(TEXTS, TEXTS)
 def test_digests_tell_texts_apart(one: str, two: str) -> None:
     """Any string has one, equal strings the same."""
-    assert re.fullmatch("[0-9a-f]{64}", digest(one))
-    assert (digest(one) == digest(two)) == (
+    assert re.fullmatch("[0-9a-f]{64}", digest_of_text(one))
+    assert (digest_of_text(one) == digest_of_text(two)) == (
         one.encode("utf-8", "backslashreplace") == two.encode("utf-8", "backslashreplace")
     )
 
@@ -82,11 +83,11 @@ def test_what_a_turn_was_asked_with_is_a_stable_text() -> None:
         "api": "a",
         "model": "m",
         "options": {"temperature": 0.5},
-        "instructions": [digest("Be brief.")],
-        "tools": {"f": digest("{}")},
+        "instructions": [digest_of_text("Be brief.")],
+        "tools": {"f": digest_of_text('{"description":"F","parameters":{}}')},
     }
     assert text == settings_digest(origin, request)
-    assert texts_of(request) == ("Be brief.", "{}")
+    assert texts_of(request) == ("Be brief.", '{"description":"F","parameters":{}}')
 
 
 def test_new_ids_are_ordered_by_the_time_they_were_made() -> None:

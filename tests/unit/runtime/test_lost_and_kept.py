@@ -10,7 +10,7 @@ import pytest
 
 from nodellm_orm.errors import ChatBusyError, StorageError, ToolError
 from nodellm_orm.ports.entries import AttemptClosed
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 from nodellm_orm.runtime.tools import tool
 from tests.unit.runtime.scripted import calls, says
 from tests.unit.runtime.test_turns import World, add

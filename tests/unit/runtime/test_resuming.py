@@ -16,7 +16,7 @@ from nodellm_orm.errors import (
     ToolError,
     TurnInterruptedError,
 )
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 from nodellm_orm.runtime.tools import tool
 from tests.unit.runtime.journals import keep_in, let_run
 from tests.unit.runtime.scripted import ManualClock, calls, says

@@ -31,7 +31,7 @@ from nodellm_orm.fluent import Behaviour
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.hooks import Hooks
 from nodellm_orm.runtime.host import Host
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 from nodellm_orm.runtime.toolbox import Toolbox
 from nodellm_orm.runtime.tools import ToolHalt, tool
 from tests.unit.runtime.scripted import USAGE, ScriptedModel, calls, engine, head, says

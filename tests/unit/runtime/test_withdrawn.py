@@ -14,12 +14,13 @@ from nodellm_orm.domain.replies import Reply
 from nodellm_orm.errors import ChatBusyError
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.drive import Drive
-from nodellm_orm.runtime.memory import MemoryJournal
+from nodellm_orm.runtime.memory.journal import MemoryJournal
 from tests.unit.runtime.journals import (
     InterruptedJournal,
     LateJournal,
     MeetingJournal,
     RacedJournal,
+    SuspendedMeanwhileJournal,
     keep_in,
     let_run,
 )
@@ -218,6 +219,28 @@ async def test_message_is_added_behind_one_that_came_first() -> None:
 
     assert [m.content for m in await world.stored()] == ["theirs", "mine"]
     assert added.position == 1
+
+
+async def test_no_message_comes_between_a_call_and_its_result() -> None:
+    """A turn that leaves calls open while another process adds a message keeps it out: the call has no result yet."""
+    gate = asyncio.Event()
+    world = World(gate, calls(("add", '{"a":1,"b":2}')), says("no sum"), tools=(add,))
+    journal = keep_in(SuspendedMeanwhileJournal(world.engine.clock), world)
+    asking = asyncio.create_task(world.chat.ask("Hi", max_tool_rounds=0))
+    await world.model.asked.wait()
+    other = await world.reloaded()
+
+    async def ends() -> None:
+        gate.set()
+        await asking
+
+    journal.meanwhile = ends
+    with pytest.raises(ChatBusyError):
+        await other.add_message("user", "mine")
+
+    assert [m.role for m in await world.stored()] == ["user", "assistant"]
+    assert (await other.ask("And?")).content == "no sum"
+    assert [m.role for m in await world.stored()] == ["user", "assistant", "tool", "user", "assistant"]
 
 
 async def test_two_processes_that_change_a_chat_at_once_both_succeed() -> None:

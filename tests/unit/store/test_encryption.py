@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from nodellm_orm import ConfigurationError, Encryption, EncryptionError, TamperedValueError
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.store.escaping import MARK
 from nodellm_orm.store.sealed import BYTES_MARK, Sealed, sealed_bytes
-from nodellm_orm.store.sealing import CONTENT, PLAIN, digest_of
+from nodellm_orm.store.sealing import CONTENT, PLAIN
 from nodellm_orm.store.types import LongBlob, LongText
 
 KEY = bytes(range(32))
@@ -61,7 +62,7 @@ def test_keys_may_be_bytes_or_either_base64() -> None:
         ({"k:1": KEY}, None, "letters, digits"),
         ({"": KEY}, None, "letters, digits"),
         ({"k" * 65: KEY}, None, "letters, digits"),
-        ({"a": KEY, "b": OTHER}, None, "names none of the keys"),
+        ({"a": KEY, "b": OTHER}, None, "name the one to encrypt with"),
         ({"a": KEY}, "b", "names none of the keys"),
     ],
 )

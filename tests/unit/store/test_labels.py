@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nodellm_orm.store.labels import agrees
+from nodellm_orm.domain.labels import agrees
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.jsontext import JsonValue

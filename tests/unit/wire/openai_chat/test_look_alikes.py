@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nodellm_orm.domain.media import digest_of
+from nodellm_orm.domain.digests import digest_of
 from nodellm_orm.domain.messages import Message
 from nodellm_orm.domain.parts import MediaPart, OpaquePart, TextPart, ThinkingPart
 from nodellm_orm.domain.profile import ModelProfile

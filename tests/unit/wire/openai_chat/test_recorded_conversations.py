@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from nodellm_orm.domain.media import digest_of, read_data_url
+from nodellm_orm.domain.digests import digest_of
+from nodellm_orm.domain.media import read_data_url
 from nodellm_orm.domain.messages import Message, Origin
 from nodellm_orm.domain.parts import MediaPart, TextPart, ToolCallPart, ToolResultPart
 from nodellm_orm.domain.profile import ModelProfile

@@ -1,0 +1,1 @@
+"""Replay: stored questions asked again beside their old answers, and stored answers played without a provider."""

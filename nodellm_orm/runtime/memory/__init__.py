@@ -1,0 +1,1 @@
+"""The journal that lives in memory."""
