@@ -5,7 +5,7 @@ from typing import Annotated, Final
 
 import typer
 
-from nodellm_orm.cli import chat, chats, deletion, doctor, inspecting, rotate, show, verify
+from nodellm_orm.cli import chat, chats, deletion, doctor, inspecting, replay, rotate, show, transfer, usage, verify
 from nodellm_orm.cli.consoles import complain, never_fail_to_print, results
 from nodellm_orm.cli.schema import db
 from nodellm_orm.errors import NodeLLMError
@@ -47,6 +47,10 @@ app.command("purge", epilog=deletion.PURGE_EXAMPLES)(deletion.purge_chats)
 app.command(epilog=verify.EXAMPLES)(verify.verify)
 app.command("rotate-keys", epilog=rotate.EXAMPLES)(rotate.rotate_keys)
 app.command(epilog=doctor.EXAMPLES)(doctor.doctor)
+app.command(epilog=usage.EXAMPLES)(usage.usage)
+app.command(epilog=transfer.EXAMPLES)(transfer.export)
+app.command("import", epilog=transfer.IMPORT_EXAMPLES)(transfer.import_)
+app.command(epilog=replay.EXAMPLES)(replay.replay)
 app.command(epilog=inspecting.EXAMPLES)(inspecting.inspect)
 app.add_typer(db, name="db")
 

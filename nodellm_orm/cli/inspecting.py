@@ -60,9 +60,8 @@ async def _inspect(
     database: str, host: str, port: int, *, names: tuple[str, ...], browser: bool, owner: str | None
 ) -> None:
     try:
-        import uvicorn  # noqa: PLC0415 — an extra that may be missing
-
         from nodellm_orm.inspector import create_inspector  # noqa: PLC0415 — an extra that may be missing
+        from nodellm_orm.inspector.serving import serve  # noqa: PLC0415 — an extra that may be missing
     except ModuleNotFoundError as error:
         msg = f"the inspector needs {error.name}: pip install 'nodellm_orm[inspector]'"
         raise UnsupportedFeatureError(msg) from error
@@ -83,10 +82,7 @@ async def _inspect(
                 remarks().print("Whoever can reach this address and knows the token reads all of it.", style="yellow")
             if browser and sys.stdout.isatty():
                 webbrowser.open(address)
-            config = uvicorn.Config(
-                app, log_level="warning", access_log=False, server_header=False, lifespan="off", proxy_headers=False
-            )
-            await uvicorn.Server(config).serve(sockets=[listener])
+            await serve(app, listener)
 
 
 def _listening(host: str, port: int) -> socket.socket:

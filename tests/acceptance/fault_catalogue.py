@@ -190,13 +190,5 @@ FAULTS: Final[dict[str, tuple[str, str]]] = {
 
 ELSEWHERE: Final[dict[str, str]] = {
     "E14": "Nothing writes CSV yet: it comes with the reports, and all output until then is text or JSON.",
-    "E20": (
-        "There is no inspector yet; until then the only thing that listens on a port is the server of a local model, "
-        "on loopback and behind a random key."
-    ),
-    "E23": (
-        "No token of a request is compared here before there is an inspector; keys are compared with "
-        "`hmac.compare_digest` (`transport/secrets.py`)."
-    ),
 }
 """Why a label has no test of its own."""

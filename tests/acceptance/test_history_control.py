@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from nodellm_orm import Chat
+    from nodellm_orm import Chat, ModelRequest
     from nodellm_orm.testing import Answer, ReceivedRequest
     from tests.acceptance.speakers import Line
 
@@ -538,6 +538,23 @@ async def test_a_failed_compaction_can_be_resumed_as_it_was_asked(engine: AsyncE
         assert [row.operation for row in rows.requests] == ["chat"] * 3 + ["compact"] * 2
         await asked(again, 3)
         assert summary_first(server.requests[-1], "in short") == ["question 3"]
+
+
+async def test_a_copy_that_was_loaded_while_a_turn_ran_compacts_all_of_it(engine: AsyncEngine) -> None:
+    """A compaction knows how far its chat is by then, although it brings no message of its own."""
+    async with CHAT.server(*lines(0), Says(text="in short"), *lines(1)) as server, CHAT.llm(server) as llm:
+        chat = await create_chat(engine, llm)
+        copies: list[Chat] = []
+
+        async def copied(request: ModelRequest) -> ModelRequest:
+            copies.append(await load_chat(engine, llm, chat.id))
+            return request
+
+        await asked(chat.before_request(copied), 0)
+        summary = await copies[0].compact(keep=0)
+        assert (summary.content, summary.position) == ("in short", 2)
+        assert said(server.requests[1])[:2] == turns(0)
+        (await stored(engine, chat.id)).check()
 
 
 @pytest.mark.parametrize("how", ["its caller is cancelled", "the chat is cancelled"])

@@ -1,0 +1,164 @@
+"""The commands `export` and `import`: chats as a file, and back."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from typing import Annotated, Final
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from nodellm_orm.cli.consoles import remarks, results
+from nodellm_orm.cli.database import DEFAULT, VARIABLE, Database, Owner, existing, missing, option_for, stored_records
+from nodellm_orm.cli.figures import count
+from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.store.engine import make_engine
+from nodellm_orm.store.schema import check
+from nodellm_orm.transfer.exporting import export_chats
+from nodellm_orm.transfer.importing import import_chats
+from nodellm_orm.transfer.inserting import AS_IN_FILE
+from nodellm_orm.transfer.reports import ExportReport, ImportReport, TransferProgress
+
+_STREAM: Final = "-"
+"""The file that is a pipe."""
+
+EXAMPLES: Final = """
+Examples:
+
+  nodellm-orm export chats.jsonl
+
+  nodellm-orm export - --owner ann -d postgresql://app@localhost/app | gzip > ann.jsonl.gz
+"""
+IMPORT_EXAMPLES: Final = """
+Examples:
+
+  nodellm-orm import chats.jsonl -d sqlite:///archive.db
+
+  gunzip -c ann.jsonl.gz | nodellm-orm import - --on-conflict skip
+"""
+
+
+class Conflict(StrEnum):
+    """What to do about a chat that is there with something else in it."""
+
+    ERROR = "error"
+    SKIP = "skip"
+
+
+def export(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Where to; one that is there is replaced. - for stdout.")],
+    *,
+    owner: Owner = None,
+    database: Database = DEFAULT,
+) -> None:
+    """Write chats to a file with everything in them, for nodellm-orm import.
+
+    A file appears when all of it has been written. It is plain text: encrypted chats are written decrypted, with the
+    keys of NODELLM_ENCRYPTION_KEYS.
+    """
+    report = asyncio.run(_export(database, file, owner=owner))
+    console = remarks() if file == _STREAM else results()
+    console.print(
+        f"exported: {count(report.chats)} chats, {count(report.messages)} messages, {count(report.requests)} requests, "
+        f"{count(report.blobs)} files; {count(report.size)} bytes",
+        soft_wrap=True,
+    )
+    if report.missing:
+        remarks().print(
+            f"{count(report.missing)} files and texts are named and not stored; nodellm-orm verify tells which",
+            soft_wrap=True,
+        )
+
+
+async def _export(database: str, file: str, *, owner: str | None) -> ExportReport:
+    async with existing(database) as engine:
+        await check(engine)
+        with _bar() as progress:
+            return await export_chats(
+                engine,
+                sys.stdout.buffer if file == _STREAM else file,
+                owner=ANY_OWNER if owner is None else owner,
+                records=stored_records(),
+                progress=progress,
+            )
+
+
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="What nodellm-orm export has written. - for stdin.")],
+    *,
+    on_conflict: Annotated[
+        Conflict,
+        typer.Option("--on-conflict", help="About a chat that is there with something else in it: fail, or leave it."),
+    ] = Conflict.ERROR,
+    owner: Annotated[
+        str | None,
+        typer.Option("--owner", metavar="NAME", help="Whose the chats become; as the file says when left out."),
+    ] = None,
+    database: Database = DEFAULT,
+) -> None:
+    """Read chats from a file that nodellm-orm export has written; each is written whole or not at all.
+
+    Chats that are there with the same in them are left alone: an import that was broken off is simply run again. With
+    NODELLM_ENCRYPTION_KEYS, what is written is encrypted.
+    """
+    report = asyncio.run(_import(database, file, on_conflict, owner=owner))
+    results().print(
+        f"imported: {count(report.chats)} chats, {count(report.messages)} messages, {count(report.requests)} requests; "
+        f"{count(report.unchanged)} chats were there already",
+        soft_wrap=True,
+    )
+    if report.kept:
+        ids = "\n".join(map(str, report.kept))
+        remarks().print(f"left as they are, with something else in them:\n{ids}", soft_wrap=True)
+    if report.kept_requests:
+        remarks().print(f"left as they are: {count(report.kept_requests)} rows of the ledger", soft_wrap=True)
+
+
+async def _import(database: str, file: str, on_conflict: Conflict, *, owner: str | None) -> ImportReport:
+    await _refuse_missing(database)
+    async with existing(database) as engine:
+        await check(engine)
+        with _bar() as progress:
+            return await import_chats(
+                engine,
+                sys.stdin.buffer if file == _STREAM else file,
+                owner=AS_IN_FILE if owner is None else owner,
+                on_conflict="skip" if on_conflict is Conflict.SKIP else "error",
+                records=stored_records(),
+                progress=progress,
+            )
+
+
+async def _refuse_missing(database: str) -> None:
+    """An archive is often a new database: say how it is made.
+
+    Raises:
+        ConfigurationError: it is a SQLite database that is not there.
+    """
+    engine = make_engine(database)
+    await engine.dispose()
+    if missing(engine.url):
+        msg = (
+            f"there is no such database yet; make it by: nodellm-orm db upgrade{option_for(database, engine.url)}, or "
+            f"name another one by --database or {VARIABLE}"
+        )
+        raise ConfigurationError(msg)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[TransferProgress], None]]:
+    """A bar on a terminal; it is gone in the end."""
+    console = remarks()
+    columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("chats", total=None)
+
+        def told(news: TransferProgress) -> None:
+            # The ledger's rows without a chat are not counted beforehand.
+            done, total = (news.chats, news.total) if news.stage == "chats" else (news.requests, None)
+            progress.update(task, description=news.stage, completed=done, total=total)
+
+        yield told
