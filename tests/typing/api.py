@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, assert_type
 from uuid import UUID
@@ -25,7 +25,10 @@ from nodellm_orm import (
     Chats,
     ChatSummary,
     Chunk,
+    Encryption,
+    EncryptionError,
     ExportReport,
+    Finding,
     FinishReason,
     ImportReport,
     InterruptedTurn,
@@ -36,15 +39,19 @@ from nodellm_orm import (
     LLMUsage,
     Message,
     Page,
+    Persistence,
     Price,
     ProviderError,
+    PurgeReport,
     ReplayLLM,
     ReplayProgress,
     ReplayReport,
     Reply,
     ReplyStream,
     RetryPolicy,
+    RotationReport,
     StaleChatError,
+    TamperedValueError,
     TextPart,
     Thinking,
     ThinkingConfig,
@@ -55,8 +62,13 @@ from nodellm_orm import (
     ToolHalt,
     ToolResult,
     TransferProgress,
+    TurnInterruptedError,
+    UnreadableValue,
     Usage,
     UsageRow,
+    VerifyProgress,
+    VerifyReport,
+    Window,
     create_chat,
     create_llm,
     define_records,
@@ -67,11 +79,14 @@ from nodellm_orm import (
     load_chat,
     make_engine,
     migrate,
+    purge,
     register_provider,
     replay_chat,
     replay_chats,
+    rotate_keys,
     tool,
     usage_report,
+    verify,
 )
 from nodellm_orm.models import ChatRecord, MessageRecord, RequestRecord, ToolCallRecord
 
@@ -202,6 +217,9 @@ async def chats(engine: AsyncEngine, factory: async_sessionmaker[AsyncSession], 
     assert_type(await offered.create(owner="ann"), Chat)
     assert_type(await offered.load(chat.id, owner="ann"), Chat)
     assert_type(await offered.list(owner="ann"), Page[ChatSummary])
+    assert_type(await offered.delete(chat.id, owner="ann"), bool)
+    assert_type(await offered.delete(str(chat.id), owner=ANY_OWNER), bool)
+    await offered.delete(5)  # type: ignore[arg-type]
     await create_chat("sqlite:///chats.db", llm)  # type: ignore[arg-type]
     await create_chat(engine, llm, durability="steps")  # type: ignore[arg-type]
     await load_chat(engine, llm, 5)  # type: ignore[arg-type]
@@ -320,6 +338,87 @@ async def what_a_chat_is(chat: Chat) -> None:
     chat.id = UUID(int=0)  # type: ignore[misc]
 
 
+async def other_ways(chat: Chat) -> None:
+    """Branches, new answers, edited questions and summaries."""
+    branch = await chat.fork(
+        at=chat.messages[0],
+        title="Another way",
+        metadata={"team": "blue"},
+        tools=[plain],
+        id="01890000-0000-7000-8000-000000000000",
+        model="gpt-5",
+        max_takeovers=None,
+        temperature=0.5,
+    )
+    assert_type(branch, Chat)
+    assert_type(await branch.fork(3), Chat)
+    assert_type(await chat.regenerate(), Reply[Any])
+    assert_type(await chat.regenerate(schema=City, max_tokens=100), Reply[City])
+    assert_type(await chat.edit(0, "In other words?"), Reply[Any])
+    assert_type(await chat.edit(chat.messages[0], "?", schema=City, files=[b"x"]), Reply[City])
+    assert_type(await chat.compact(keep=2, instructions="List.", model="gpt-5", max_tokens=9, wait=1), Message)
+    assert_type(await chat.ask("?", history_window=Window(turns=2, tokens=1000)), Reply[Any])
+    assert_type(await chat.update(history_window=3), Chat)
+    assert_type(await chat.delete(), bool)
+    await chat.fork(at="2")  # type: ignore[arg-type]
+    await chat.edit("0", "?")  # type: ignore[call-overload]
+    await chat.edit(0, "?", model="gpt-5")  # type: ignore[call-overload]
+    await chat.compact(keep="2")  # type: ignore[arg-type]
+    Window(turns="2")  # type: ignore[arg-type]
+
+
+@tool(idempotent=True)
+async def book(seat: str, context: ToolContext) -> str:
+    """What a tool writes in the commit of its result."""
+    assert_type(context.session, AsyncSession)
+    assert_type(context.approved_by, str | None)
+    assert_type(context.remaining, float | None)
+    return seat
+
+
+def without_cards(text: str) -> str:
+    """A redaction."""
+    return text
+
+
+async def heard(report: PurgeReport | VerifyProgress | RotationReport) -> None:
+    """Progress, told to an async function."""
+    print(report)  # noqa: T201 — a use of it
+
+
+async def upkeep(engine: AsyncEngine, factory: async_sessionmaker[AsyncSession], llm: LLM, chat_id: UUID) -> None:
+    """What is deleted, checked, encrypted and left out."""
+    report = await purge(engine, older_than=timedelta(days=90), owner=ANY_OWNER, limit=5, batch=100, progress=print)
+    assert_type(report, PurgeReport)
+    assert_type((report.chats, report.complete, report.referenced), tuple[int, bool, tuple[UUID, ...]])
+    await purge(factory, owner=None, keep_labels=True, progress=heard)
+    await purge(engine, older_than="90d")  # type: ignore[arg-type]
+    encryption = Encryption(keys={"a": Encryption.generate_key(), "b": b"k" * 32}, current="a", allow_plaintext=False)
+    assert_type(Encryption.from_environment().key_names, tuple[str, ...])
+    checked = await verify(engine, chat_id, owner="ann", encryption=encryption, limit=5, progress=heard)
+    assert_type(checked, VerifyReport)
+    assert_type(checked.findings, tuple[Finding, ...])
+    assert_type((checked.ok, checked.damaged), tuple[bool, int])
+    await verify(engine, limit="5")  # type: ignore[arg-type]
+    rotated = await rotate_keys(factory, encryption, batch=10, progress=heard)
+    assert_type(rotated, RotationReport)
+    assert_type((rotated.rotated, rotated.left), tuple[int, int | None])
+    assert_type(rotated.unreadable, tuple[UnreadableValue, ...])
+    await rotate_keys("sqlite:///chats.db", encryption)  # type: ignore[arg-type]
+    kept = Persistence(thinking=False, tool_results=False)
+    await create_chat(engine, llm, encryption=encryption, persist=kept, redact=without_cards, max_takeovers=2)
+    await load_chat(engine, llm, chat_id, encryption=encryption, persist=kept, redact=without_cards, max_takeovers=None)
+    Persistence(content="no")  # type: ignore[arg-type]
+    Encryption(keys="k")  # type: ignore[arg-type]
+    Chats(engine, llm, encryption=encryption, persist=kept, redact=without_cards)
+    try:
+        await load_chat(engine, llm, chat_id)
+    except TamperedValueError as error:
+        assert_type(error.details, Mapping[str, object])
+    except EncryptionError as error:
+        print(error.details)  # noqa: T201 — a use of it
+
+
 async def errors(chat: Chat) -> None:
     """What errors carry."""
     try:
@@ -327,6 +426,8 @@ async def errors(chat: Chat) -> None:
     except ChatBusyError as busy:
         assert_type(busy.turn_id, UUID | None)
         assert_type(busy.lease_until, datetime | None)
+    except TurnInterruptedError as interrupted:
+        assert_type(interrupted.reply, object | None)
     except StaleChatError as stale:
         assert_type(stale.reply, object | None)
     except ProviderError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import pytest
@@ -158,7 +158,7 @@ async def test_a_chat_is_asked_again(shell: Shell, engine: AsyncEngine, chats: d
     assert "1 of 1 questions asked again: 0 the same, 1 not" in done.out
     assert "+Good\\x1b[2J day" in done.out
     assert "\x1b" not in done.out
-    body = server.requests[0].json()
+    body: Any = server.requests[0].json()
     assert body["model"] == "gpt-5-nano"
     assert [message["content"] for message in body["messages"]] == ["Be kind.", "A question of ann"]
     (replayed,) = [chat for chat in await list_chats(engine, owner="ann") if chat.id != chats["ann"]]
@@ -178,7 +178,8 @@ async def test_programs_get_the_comparison(shell: Shell, chats: dict[str, UUID])
 async def test_a_replay_that_broke_off_is_carried_on(shell: Shell, engine: AsyncEngine, chats: dict[str, UUID]) -> None:
     """The error is one line, another one says how to go on, and with that id the same new chat is completed."""
     options = ("--provider", "openai_compatible", "--model", "gpt-5-nano")
-    async with LoopbackServer([openai_error(401, "no such key"), json_answer(openai_chat_body("Hello"))]) as server:
+    refused = json_answer(openai_error("no such key"), status=401)
+    async with LoopbackServer([refused, json_answer(openai_chat_body("Hello"))]) as server:
         configured = answering(shell, server)
         broken = await configured.run("replay", str(chats["ann"]), *options)
         assert (broken.code, broken.out) == (1, "")
