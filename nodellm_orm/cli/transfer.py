@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, VARIABLE, Database, Owner, existing, missing, option_for, stored_records
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, missing, option_for, stored_records
 from nodellm_orm.cli.figures import count
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
@@ -24,6 +24,7 @@ from nodellm_orm.transfer.reports import ExportReport, ImportReport, TransferPro
 
 _STREAM: Final = "-"
 """The file that is a pipe."""
+_IN_MEMORY: Final = ":memory:"
 
 EXAMPLES: Final = """
 Examples:
@@ -136,15 +137,14 @@ async def _refuse_missing(database: str) -> None:
     """An archive is often a new database: say how it is made.
 
     Raises:
-        ConfigurationError: it is a SQLite database that is not there.
+        ConfigurationError: it is a SQLite file that is not there.
     """
     engine = make_engine(database)
     await engine.dispose()
-    if missing(engine.url):
-        msg = (
-            f"there is no such database yet; make it by: nodellm-orm db upgrade{option_for(database, engine.url)}, or "
-            f"name another one by --database or {VARIABLE}"
-        )
+    name = engine.url.database
+    if missing(engine.url) and name and name != _IN_MEMORY:
+        upgrade = f"nodellm-orm db upgrade{option_for(database, engine.url)}"
+        msg = f"there is no database file {name} yet; make it by: {upgrade}, or name another by --database"
         raise ConfigurationError(msg)
 
 

@@ -25,6 +25,8 @@ from nodellm_orm.store.schema import check
 _FORMULAS: Final = frozenset("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 — spreadsheets take the wide signs for the others
 """What a spreadsheet takes for the beginning of a formula, or drops to find one behind it."""
 
+_TIMES: Final = ("hour", "day", "week", "month")
+
 EXAMPLES: Final = """
 Examples:
 
@@ -140,7 +142,7 @@ def _time(option: str, text: str | None) -> datetime | date | None:
 def _table(names: Sequence[str], rows: Sequence[UsageRow]) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), expand=False)
     for name in names:
-        table.add_column(one_line(name), overflow="fold")
+        table.add_column(one_line(name.removeprefix("metadata.")), overflow="fold", no_wrap=name in _TIMES)
     for title in ("Requests", "Failed", "Input", "Output", "Cost", "p50", "p95"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:

@@ -414,7 +414,7 @@ async def upkeep(engine: AsyncEngine, factory: async_sessionmaker[AsyncSession],
     try:
         await load_chat(engine, llm, chat_id)
     except TamperedValueError as error:
-        assert_type(error.details, Mapping[str, object])
+        assert_type(error.details, dict[str, object])
     except EncryptionError as error:
         print(error.details)  # noqa: T201 — a use of it
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from nodellm_orm import ANY_OWNER, create_chat, list_chats, load_chat, make_engine
+from nodellm_orm import ANY_OWNER, Encryption, create_chat, list_chats, load_chat, make_engine
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.testing import LoopbackServer, json_answer, openai_chat_body, openai_error
 from tests.acceptance.cli.shell import lines
@@ -119,6 +119,22 @@ async def test_a_damaged_file_is_told_with_its_line(shell: Shell) -> None:
     assert (refused.code, refused.out) == (1, "")
     assert len(lines(refused.err)) == 1
     assert "line " in refused.err
+
+
+async def test_encrypted_chats_are_opened_with_the_keys_of_the_environment(shell: Shell, engine: AsyncEngine) -> None:
+    """Without the key nothing is written; with it the file is plain, and an import encrypts again."""
+    key = Encryption.generate_key()
+    async with LoopbackServer([SPEAKER.answer(Says(text="Hello"), stream=False)]) as server, SPEAKER.llm(server) as llm:
+        await (await create_chat(engine, llm, encryption=Encryption(keys={"old": key}))).ask("zebrafinch")
+    refused = await shell.run("export", "chats.jsonl")
+    assert (refused.code, refused.out, (shell.folder / "chats.jsonl").exists()) == (1, "", False)
+    assert "which was not given" in refused.err
+    with_key = shell.with_environment(NODELLM_ENCRYPTION_KEYS=f"old:{key}")
+    assert (await with_key.run("export", "chats.jsonl")).code == 0
+    assert b"zebrafinch" in (shell.folder / "chats.jsonl").read_bytes()
+    await with_key.run("db", "upgrade", "-d", ARCHIVE)
+    assert (await with_key.run("import", "chats.jsonl", "-d", ARCHIVE)).code == 0
+    assert b"zebrafinch" not in (shell.folder / "archive.db").read_bytes()
 
 
 async def test_what_is_missing_is_told_with_its_remedy(shell: Shell) -> None:
