@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from nodellm_orm.ports.entries import AttemptClosed, TurnEnded, TurnReleased
+from nodellm_orm.ports.entries import AttemptClosed, CallStarted, TurnEnded, TurnReleased
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -176,7 +176,9 @@ class Scribe:
             msg = "nothing is held; begin or take over first"
             raise AssertionError(msg)
         ends = isinstance(entries[-1], TurnEnded | TurnReleased)
-        if self._keep_back and not ends and within is None:
+        # A stored call that runs unsaid would run again when its worker dies.
+        at_once = ends or within is not None or any(isinstance(entry, CallStarted) for entry in entries)
+        if self._keep_back and not at_once:
             self._kept += entries
             self._conversation.committed(entries)
             self._told(entries)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,12 +19,13 @@ from nodellm_orm import (
     ChatNotFoundError,
     ConfigurationError,
     Encryption,
+    StaleChatError,
     ToolContext,
     create_chat,
     load_chat,
     tool,
 )
-from nodellm_orm.models import MessageRecord, ToolCallRecord
+from nodellm_orm.models import ChatRecord, MessageRecord, ToolCallRecord
 from nodellm_orm.testing import FakeCall
 from tests.acceptance.speakers import ALL_APIS, Says, Speaker
 from tests.acceptance.validity import check, check_history, stored
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from nodellm_orm import LLM, Chat, Reply
+    from nodellm_orm.runtime.plan import Durability
     from nodellm_orm.runtime.tools import Tool
 
 SPEAKER: Final = Speaker("openai_chat")
@@ -226,6 +229,39 @@ async def test_a_decision_is_made_with_the_request_s_own_session(engine: AsyncEn
         async with AsyncSession(engine) as session:
             assert await session.scalar(select(ToolCallRecord.decided_by)) == "ada"
         assert (await (await elsewhere(engine, llm, chat, shop)).resume()).content == "Paid."
+
+
+@one_database
+@pytest.mark.parametrize("durability", ["step", "turn"])
+async def test_an_approved_call_does_not_run_again_when_its_worker_is_gone(
+    engine: AsyncEngine, durability: Durability
+) -> None:
+    """Its row says that it runs before it does, however seldom the chat is written: the next worker reports it."""
+    ran: list[str] = []
+
+    @tool(requires_approval=True)
+    async def pay(cents: int) -> str:
+        """Pay an amount."""
+        ran.append(f"pay {cents}")
+        if len(ran) == 1:
+            async with engine.begin() as connection:
+                await connection.execute(update(ChatRecord).values(lease_until=datetime(2001, 1, 1, tzinfo=UTC)))
+            other = await load_chat(engine, llm, chat.id, tools=[pay])
+            assert (await other.resume()).content == "I do not know."
+        return f"paid {cents}"
+
+    # Who writes at the end only asks once more before he notices that he has lost the chat.
+    script = (Says(calls=[PAY]), Says(text="I do not know."), Says(text="Paid."))
+    async with SPEAKER.server(*script) as server, SPEAKER.llm(server) as llm:
+        chat = await create_chat(engine, llm, tools=[pay], durability=durability)
+        await chat.ask("Pay.")
+        await chat.approve(chat.pending_approvals[0].call_id)
+        with pytest.raises(StaleChatError):
+            await chat.resume()
+
+    assert ran == ["pay 250"]
+    rows = await stored(engine, chat.id)
+    assert [call.status for call in rows.calls] == ["unknown"]
 
 
 @one_database

@@ -87,7 +87,7 @@ async def test_without_content_only_the_frame_is_stored(engine: AsyncEngine, spe
         assert "heron-question" in str(last)
         assert "heron-result" in str(last)
 
-        assert await words_in(engine, "heron|4929") == set()
+        assert await words_in(engine, r"heron|\b4929\b") == set()  # a port may end with these digits
         rows = await count(engine)
         assert {name: rows[name] for name in ("turns", "messages", "tool_calls", "requests")} == {
             "turns": 2,
