@@ -66,7 +66,7 @@ async def test_a_model_that_calls_for_ever_is_ended(engine: AsyncEngine, speaker
         ended = await bounded(chat, bound, server)
         assert len(server.requests) == len(script)
         again = await load_chat(engine, llm, chat.id, tools=[double])
-        assert (await again.ask("Enough")).content == "All right."
+        assert (await again.ask("Enough", wait=30)).content == "All right."
     assert ended is None or ended.finish_reason == ("cost_limit" if bound == "cost" else "tool_limit")
     for request in server.requests:
         check(request.json(), speaker.api, provider=speaker.provider, model=speaker.model)

@@ -163,4 +163,4 @@ class Interference(Interfering):
 async def test_workers_that_meet_leave_a_whole_chat(database: str, database_kind: str) -> None:
     """Whatever several workers do to one chat at the same time, its rows are whole, and it can be carried on."""
     machine = type("InterferenceHere", (Interference,), {"url": database})
-    await search(machine, examples=40 if database_kind == "sqlite" else 15)
+    await search(machine, examples=30 if database_kind == "sqlite" else 8)

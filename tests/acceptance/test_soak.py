@@ -18,7 +18,7 @@ async def test_nothing_is_stuck_lost_doubled_or_mixed_up(kind: DatabaseKind) -> 
     if (program := missing(kind)) is not None:
         assert os.environ.get("CI") != "true", f"{program} is not installed"
         pytest.skip(f"{program} is not installed")
-    plan = Plan(kind=kind, chats=12, workers=3, seconds=6.0, seed=7)
+    plan = Plan(kind=kind, chats=12, workers=3, seconds=5.0, seed=7)
     findings = await soak(plan)
     assert findings.violations == [], told(plan, findings)
     assert findings.counts["completed turns"] > plan.chats
