@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from nodellm_orm import migrate
 from tests.acceptance.speakers import APIS, Speaker
-from tests.integration.databases import KINDS, empty_database
+from tests.integration.databases import KINDS, migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,10 +29,7 @@ def database_kind(request: pytest.FixtureRequest) -> DatabaseKind:
 @pytest.fixture
 async def database(database_kind: DatabaseKind, tmp_path: Path) -> AsyncIterator[str]:
     """The URL of a database with the tables in it."""
-    async with empty_database(database_kind, tmp_path) as url:
-        engine = create_async_engine(url)
-        await migrate(engine)
-        await engine.dispose()
+    async with migrated_database(database_kind, tmp_path) as url:
         yield url
 
 
@@ -51,9 +47,8 @@ async def anywhere(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     if request.param == "memory":
         yield None
         return
-    async with empty_database(request.param, tmp_path) as url:
+    async with migrated_database(request.param, tmp_path) as url:
         engine = create_async_engine(url)
-        await migrate(engine)
         yield engine
         await engine.dispose()
 

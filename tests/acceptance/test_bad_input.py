@@ -55,7 +55,7 @@ from nodellm_orm.models import Base, ChatRecord, MessageRecord, RequestRecord, T
 from nodellm_orm.testing import FakeCall, LoopbackServer, Reset, body_answer, sse_answer, text_answer
 from tests.acceptance.speakers import KEY, Fails, Says, Speaker
 from tests.acceptance.validity import check
-from tests.integration.databases import empty_database
+from tests.integration.databases import empty_database, migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -87,9 +87,8 @@ HOSTILE = {
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """A database with the tables in it, where it does not matter which."""
-    async with empty_database("sqlite", tmp_path) as url:
+    async with migrated_database("sqlite", tmp_path) as url:
         engine = create_async_engine(url)
-        await migrate(engine)
         yield engine
         await engine.dispose()
 

@@ -22,7 +22,6 @@ from nodellm_orm import (
     create_chat,
     create_llm,
     load_chat,
-    migrate,
     tool,
 )
 from nodellm_orm.models import (
@@ -47,7 +46,7 @@ from nodellm_orm.testing import (
 )
 from tests.acceptance.speakers import KEY, Fails, Says, Speaker
 from tests.acceptance.validity import check
-from tests.integration.databases import empty_database
+from tests.integration.databases import migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -67,9 +66,8 @@ ANTHROPIC = Speaker("anthropic")
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """A database with the tables in it, where it does not matter which."""
-    async with empty_database("sqlite", tmp_path) as url:
+    async with migrated_database("sqlite", tmp_path) as url:
         engine = create_async_engine(url)
-        await migrate(engine)
         yield engine
         await engine.dispose()
 

@@ -50,7 +50,7 @@ from nodellm_orm.transfer.exporting import end_of_file
 from nodellm_orm.transfer.lines import Chain
 from tests.acceptance.healthy import HOSTILE, OWNER, PNG, get_weather, healthy
 from tests.acceptance.speakers import Says, Speaker
-from tests.integration.databases import empty_database
+from tests.integration.databases import empty_database, migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -73,10 +73,9 @@ PAIRS = [
 @asynccontextmanager
 async def database(kind: DatabaseKind, folder: Path) -> AsyncIterator[AsyncEngine]:
     """An engine on a database with the tables in it."""
-    async with empty_database(kind, folder) as url:
+    async with migrated_database(kind, folder) as url:
         engine = create_async_engine(url)
         try:
-            await migrate(engine)
             yield engine
         finally:
             await engine.dispose()

@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
-from nodellm_orm.cli.figures import age, count, duration, money
-from nodellm_orm.cli.printable import one_line, printable
+from nodellm_orm.domain.figures import age, count, duration, money
+from nodellm_orm.domain.printable import one_line, printable
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

@@ -19,7 +19,6 @@ from nodellm_orm import (
     create_chat,
     create_llm,
     make_engine,
-    migrate,
     tool,
 )
 from nodellm_orm.store.details import read_details
@@ -33,7 +32,7 @@ from nodellm_orm.testing import (
     json_answer,
 )
 from tests.acceptance.cli.shell import lines
-from tests.integration.databases import empty_database
+from tests.integration.databases import migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -60,20 +59,14 @@ def get_weather(city: str) -> str:
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """URL of a database with our tables, on a file and on a server."""
     kind: DatabaseKind = request.param
-    async with empty_database(kind, tmp_path) as url:
-        engine = make_engine(url)
-        await migrate(engine)
-        await engine.dispose()
+    async with migrated_database(kind, tmp_path) as url:
         yield url
 
 
 @pytest.fixture
 async def file(tmp_path: Path) -> AsyncIterator[str]:
     """URL of a SQLite file with our tables."""
-    async with empty_database("sqlite", tmp_path) as url:
-        engine = make_engine(url)
-        await migrate(engine)
-        await engine.dispose()
+    async with migrated_database("sqlite", tmp_path) as url:
         yield url
 
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from sqlalchemy import text
 
-from nodellm_orm import make_engine, migrate
+from nodellm_orm import make_engine
 from nodellm_orm.testing import LoopbackServer, json_answer, openai_error
 from tests.acceptance.cli.shell import lines
 from tests.acceptance.healthy import OWNER, healthy
-from tests.integration.databases import KINDS, empty_database
+from tests.integration.databases import KINDS, migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,10 +31,7 @@ DAMAGE: Final = "UPDATE llm_messages SET content = 'a secret word' WHERE role = 
 async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """URL of a database with our tables, of each kind."""
     kind: DatabaseKind = request.param
-    async with empty_database(kind, tmp_path) as url:
-        engine = make_engine(url)
-        await migrate(engine)
-        await engine.dispose()
+    async with migrated_database(kind, tmp_path) as url:
         yield url
 
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from nodellm_orm.store.schema import migrate
+from tests.integration.databases import migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
+    from tests.integration.databases import DatabaseKind
 
 
 @pytest.fixture
-async def engine(database: str) -> AsyncIterator[AsyncEngine]:
-    """An ordinary engine, as a host would make it."""
-    engine = create_async_engine(database)
-    await migrate(engine)
-    yield engine
-    await engine.dispose()
+async def database(database_kind: DatabaseKind, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of a database with the tables in it."""
+    async with migrated_database(database_kind, tmp_path) as url:
+        yield url

@@ -22,7 +22,7 @@ from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.rotation import Walk
 from nodellm_orm.store.sealing import CONTENT
-from tests.integration.databases import empty_database
+from tests.integration.databases import migrated_database
 from tests.integration.store.samples import answer, begun, closed, completed, head, with_call
 
 if TYPE_CHECKING:
@@ -43,10 +43,8 @@ FILE = b"\x00\xff" * 5000
 @pytest.fixture
 async def stored(database_kind: DatabaseKind, tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """An engine on a database of its own that has the tables."""
-    async with empty_database(database_kind, tmp_path) as url:
+    async with migrated_database(database_kind, tmp_path) as url:
         engine = create_async_engine(url)
-        async with engine.begin() as connection:
-            await connection.run_sync(RECORDS.metadata.create_all)
         yield engine
         await engine.dispose()
 
