@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 
 from nodellm_orm.asking import Asking, awaited
 from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
-from nodellm_orm.fluent import OPTION_NAMES
+from nodellm_orm.fluent import OPTION_NAMES, overridden
 from nodellm_orm.opening import as_uuid, behaviour_of, check_names
 from nodellm_orm.ports.branches import branch_of
 from nodellm_orm.ports.ownership import Outdated
@@ -130,13 +130,7 @@ class Branching(Asking):
         chat = type(self)(self._host, self._journal, conversation, self._behaviour_with(tools, overrides, settings))
         provider, model, instructions = (overrides.get(name) for name in _HEAD)
         check_names(provider, model=model)
-        if provider is not None:
-            chat.with_provider(provider, model=model)
-        elif model is not None:
-            chat.with_model(model)
-        if instructions is not None:
-            chat.with_instructions(instructions, replace=True)
-        return chat.with_settings(**settings) if settings else chat
+        return overridden(chat, provider=provider, model=model, instructions=instructions, settings=settings)
 
     def _behaviour_with(
         self, tools: Iterable[ToolSource] | None, overrides: Mapping[str, Any], settings: Mapping[str, Any]

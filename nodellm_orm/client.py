@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from nodellm_orm.chat import Chat
-from nodellm_orm.fluent import OPTION_NAMES
+from nodellm_orm.fluent import OPTION_NAMES, overridden
 from nodellm_orm.neutral import source_of
 from nodellm_orm.opening import (
     LEASE,
@@ -230,15 +230,7 @@ async def load_chat(
     )
     snapshot = await journal.load(as_uuid(chat_id), owner, window=settings.history_window)
     chat = Chat(client.host, journal, Conversation.of(snapshot), behaviour)
-    if provider is not None:
-        chat.with_provider(provider, model=model)
-    elif model is not None:
-        chat.with_model(model)
-    if instructions is not None:
-        chat.with_instructions(instructions, replace=True)
-    if options:
-        chat.with_settings(**options)
-    return chat
+    return overridden(chat, provider=provider, model=model, instructions=instructions, settings=options)
 
 
 async def list_chats(

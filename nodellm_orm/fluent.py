@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from dataclasses import replace as altered
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.ownership import Outdated
@@ -293,3 +293,27 @@ def checked_headers(headers: object) -> dict[str, str]:
         msg = 'headers is a dict of texts, such as {"x-trace": "42"}; write it so'
         raise ConfigurationError(msg)
     return check_headers(headers)
+
+
+F = TypeVar("F", bound=Fluent)
+
+
+def overridden(
+    chat: F, *, provider: str | None, model: str | None, instructions: str | None, settings: Mapping[str, Any]
+) -> F:
+    """A chat that was loaded or branched, with what its caller wants otherwise from the next turn on.
+
+    Args:
+        chat: it.
+        provider: its provider; without ``model``, the provider's default model is asked.
+        model: its model.
+        instructions: in place of the stored ones.
+        settings: as `create_chat` takes them.
+    """
+    if provider is not None:
+        chat.with_provider(provider, model=model)
+    elif model is not None:
+        chat.with_model(model)
+    if instructions is not None:
+        chat.with_instructions(instructions, replace=True)
+    return chat.with_settings(**settings) if settings else chat

@@ -10,10 +10,10 @@ from rich.text import Text
 from nodellm_orm.cli import machine
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, option_for, stored_records
-from nodellm_orm.cli.figures import NONE, age, count, money
-from nodellm_orm.cli.printable import one_line
 from nodellm_orm.client import list_chats
+from nodellm_orm.domain.figures import NONE, age, count, money
 from nodellm_orm.domain.pages import ChatSummary, Page
+from nodellm_orm.domain.printable import one_line
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.glances import Glance, Glances, read_glances
 from nodellm_orm.store.schema import check

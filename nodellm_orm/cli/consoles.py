@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 from rich.text import Text
 
-from nodellm_orm.cli.printable import one_line
+from nodellm_orm.domain.printable import one_line
 
 
 def results() -> Console:

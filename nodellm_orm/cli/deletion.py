@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, stored_records
-from nodellm_orm.cli.figures import count
-from nodellm_orm.cli.printable import one_line
+from nodellm_orm.domain.figures import count
+from nodellm_orm.domain.printable import one_line
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.access import open_access

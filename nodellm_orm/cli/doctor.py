@@ -11,9 +11,9 @@ from rich.text import Text
 
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, VARIABLE
-from nodellm_orm.cli.printable import one_line
 from nodellm_orm.cli.surroundings import check_environment, check_machine, check_online
 from nodellm_orm.config import Environment
+from nodellm_orm.domain.printable import one_line
 from nodellm_orm.upkeep.doctor.checks import Check, severity
 from nodellm_orm.upkeep.doctor.database import check_database
 

@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, option_for, stored_records
-from nodellm_orm.cli.printable import printable
 from nodellm_orm.config import Environment
 from nodellm_orm.creating import create_llm
+from nodellm_orm.domain.printable import printable
 from nodellm_orm.errors import ConfigurationError, NodeLLMError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.ports.owners import Owner as WhoseOwner

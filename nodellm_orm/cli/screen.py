@@ -6,9 +6,9 @@ import sys
 from typing import TYPE_CHECKING, Final, Literal, assert_never
 
 from nodellm_orm.cli.consoles import complain, remarks, results
-from nodellm_orm.cli.figures import count, money
-from nodellm_orm.cli.printable import one_line, printable
+from nodellm_orm.domain.figures import count, money
 from nodellm_orm.domain.messages import FinishReason
+from nodellm_orm.domain.printable import one_line, printable
 
 if TYPE_CHECKING:
     from nodellm_orm.domain.replies import Chunk, Reply, ToolCall, ToolResult

@@ -11,8 +11,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from nodellm_orm.cli.figures import NONE, count, duration, moment, money
-from nodellm_orm.cli.printable import one_line, printable
+from nodellm_orm.domain.figures import NONE, count, duration, moment, money
+from nodellm_orm.domain.printable import one_line, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, existing
-from nodellm_orm.cli.figures import NONE, count, duration, money
-from nodellm_orm.cli.printable import one_line, printable
+from nodellm_orm.domain.figures import NONE, count, duration, money
+from nodellm_orm.domain.printable import one_line, printable
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.reporting.report import usage_report

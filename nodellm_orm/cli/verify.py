@@ -16,9 +16,9 @@ from rich.text import Text
 
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing
-from nodellm_orm.cli.figures import NONE, count
-from nodellm_orm.cli.printable import one_line
 from nodellm_orm.config import ENCRYPTION_KEYS, Environment
+from nodellm_orm.domain.figures import NONE, count
+from nodellm_orm.domain.printable import one_line
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.schema import check

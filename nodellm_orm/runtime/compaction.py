@@ -19,7 +19,6 @@ from nodellm_orm.errors import ChatError, ConfigurationError
 from nodellm_orm.ports.entries import MessageAdded
 from nodellm_orm.runtime import hooks as hooking
 from nodellm_orm.runtime.dialogue import Dialogue, ending
-from nodellm_orm.runtime.exchange import Attempts
 from nodellm_orm.runtime.refusals import refuse_text
 from nodellm_orm.runtime.requests import model_request
 
@@ -161,11 +160,9 @@ def compacted(head: ChatHead) -> ChatHead:
 class Summarising(Dialogue):
     """Asks the model for a summary, once."""
 
-    def __init__(self, *given: Any) -> None:
-        """Prepare as a dialogue does; the ledger calls it by its own name."""
-        super().__init__(*given)
-        self.attempts = Attempts(self._engine, self._scribe.write, timeout=self.plan.timeout, operation=OPERATION)
-        self._until = 0
+    operation = OPERATION
+    _until = 0
+    """Position of the last message that the request had."""
 
     @property
     def _compaction(self) -> Compaction:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.domain.parts import ToolCallPart
@@ -75,6 +75,9 @@ class Dialogue:
         emit: hands a chunk to the consumer; says whether there is one.
     """
 
+    operation: ClassVar[str] = "chat"
+    """What the ledger calls its attempts."""
+
     def __init__(
         self,
         engine: Engine,
@@ -92,7 +95,7 @@ class Dialogue:
         self._consumer = Consumer(emit)
         self._draft = Draft(conversation, engine.new_id)
         self.plan = plan
-        self.attempts = Attempts(engine, scribe.write, timeout=plan.timeout)
+        self.attempts = Attempts(engine, scribe.write, timeout=plan.timeout, operation=self.operation)
         self._round: list[RoundCall] = []
         self._rounds = 0
         self._execution: Execution | None = None
