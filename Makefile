@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_EXTRAS := cli,local,mysql
+# Tests run side by side: half of their time is waiting for databases and processes.
+WORKERS ?= 4
 
 .DEFAULT_GOAL := help
 
@@ -38,7 +40,7 @@ demo: $(STAMP) $(VENV)/.weights ## hold a real conversation, and look at its row
 
 .PHONY: test
 test: $(STAMP) ## the tests, on every database that is there
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -q tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q tests
 	@echo "All tests passed."
 
 .PHONY: format
@@ -56,7 +58,7 @@ lint: $(STAMP) ## format, style, types, layers, dependencies
 
 .PHONY: check
 check: lint $(VENV)/.weights ## everything that a change has to pass
-	$(BIN)/python -m pytest -n 2 --dist worksteal -q tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -q tests
 	@echo "All checks passed."
 
 .PHONY: bench
