@@ -67,7 +67,7 @@ GUARDS: Final = (
         name="the hold altogether",
         file="nodellm_orm/store/record.py",
         without=('*hold_conditions(chats), chats.c.step == bindparam("b_step")]', "]"),
-        tests=("tests/acceptance/test_interference.py",),
+        tests=("tests/integration/store/test_guarded_rows.py",),
     ),
     Guard(
         name="the place of the next message",

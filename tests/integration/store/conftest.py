@@ -13,7 +13,7 @@ from nodellm_orm.store.access import open_access
 from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.journal import SqlJournal
 from nodellm_orm.store.records import RECORDS
-from tests.integration.databases import KINDS, migrated_database
+from tests.integration.databases import KINDS, empty_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,9 +37,11 @@ def sql_kind(request: pytest.FixtureRequest) -> DatabaseKind:
 
 @pytest.fixture(scope="module")
 async def tables(sql_kind: DatabaseKind, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[AsyncEngine]:
-    """An ordinary engine on a database that has the tables, shared by the tests of a module."""
-    async with migrated_database(sql_kind, tmp_path_factory.mktemp("database")) as url:
+    """An ordinary engine on a database that has the tables as the records say, shared by the tests of a module."""
+    async with empty_database(sql_kind, tmp_path_factory.mktemp("database")) as url:
         engine = create_async_engine(url)
+        async with engine.begin() as connection:
+            await connection.run_sync(RECORDS.metadata.create_all)
         yield engine
         await engine.dispose()
 
@@ -60,8 +62,10 @@ async def any_engine(
         return
     encrypted = request.param == "encrypted"
     kind: DatabaseKind = "sqlite" if encrypted else request.param
-    async with migrated_database(kind, tmp_path_factory.mktemp("database")) as url:
+    async with empty_database(kind, tmp_path_factory.mktemp("database")) as url:
         engine = create_async_engine(url, execution_options={"encrypted": encrypted})
+        async with engine.begin() as connection:
+            await connection.run_sync(RECORDS.metadata.create_all)
         yield engine
         await engine.dispose()
 
