@@ -5,6 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEMO_EXTRAS := cli,local,mysql
+# Every process that tests start reads what the first has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 # Tests run side by side: half of their time is waiting for databases and processes.
 WORKERS ?= 4
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -29,6 +28,6 @@ async def work(url: str, what: str, name: str, where: Where, number: int) -> Non
     await engine.dispose()
 
 
-if __name__ == "__main__":
-    url, what, name, where, number = sys.argv[1:]
-    asyncio.run(work(url, what, name, cast("Where", where), int(number)))
+def main(url: str, what: str, name: str, where: Where, number: int) -> None:
+    """What the process runs."""
+    asyncio.run(work(url, what, name, where, number))

@@ -29,16 +29,36 @@ tests (`python -m tests.acceptance.fault_table`), so that it cannot say more tha
 """
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """As a plugin of a run that only collects: tell the labels of every test."""
+def collected(session: pytest.Session) -> dict[str, list[str]]:
+    """The tests of each label, as ``file::test`` in order.
+
+    Args:
+        session: that has collected them.
+    """
     found: dict[str, set[str]] = defaultdict(set)
     for item in session.items:
         file = item.path.relative_to(TESTS).as_posix()
         for mark in item.iter_markers(_MARK):
             for label in mark.args:
                 found[label].add(f"{file}::{getattr(item, 'originalname', item.name)}")
-    told = {label: sorted(tests) for label, tests in found.items()}
-    Path(os.environ[_TOLD]).write_text(json.dumps(told), "utf-8")
+    return {label: sorted(tests) for label, tests in found.items()}
+
+
+def has_collected_everything(session: pytest.Session) -> bool:
+    """Whether a run has collected all tests there are, as it was neither given some of them nor told to leave any out.
+
+    Args:
+        session: the run.
+    """
+    config = session.config
+    left_out = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "stepwise")
+    whole = [(config.invocation_params.dir / given).resolve() for given in config.args] == [TESTS]
+    return whole and not any(config.getoption(name, None) for name in left_out)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """As a plugin of a run that only collects: tell the labels of every test."""
+    Path(os.environ[_TOLD]).write_text(json.dumps(collected(session)), "utf-8")
 
 
 def coverage() -> dict[str, list[str]]:

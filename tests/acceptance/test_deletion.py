@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -39,6 +37,8 @@ from nodellm_orm.models import (
     TurnRecord,
 )
 from nodellm_orm.testing import LoopbackServer
+from tests.acceptance import deleter
+from tests.acceptance.forks import status_of
 from tests.acceptance.speakers import Says, Speaker
 from tests.acceptance.test_two_processes import SHORT, Provider
 from tests.acceptance.victim import Job
@@ -46,13 +46,14 @@ from tests.acceptance.workers import working
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from nodellm_orm import LLM, Chat
     from nodellm_orm.testing import Answer, ReceivedRequest
+    from tests.acceptance.victim import Where
 
-ROOT: Final = Path(__file__).parents[2]
 SPEAKER: Final = Speaker("openai_chat")
 CHILDREN: Final = (TurnRecord, MessageRecord, ToolCallRecord, ThinkingRecord, AttachmentRecord)
 LONG_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
@@ -214,18 +215,16 @@ async def test_the_call_of_a_deleted_chat_is_aborted(engine: AsyncEngine) -> Non
     assert await orphans(engine) == 0
 
 
-async def died_deleting(database: str, what: str, name: object, where: str, commit: int) -> None:
+async def died_deleting(database: str, what: str, name: object, where: Where, commit: int) -> None:
     """A process that deletes, and is killed at a commit."""
-    arguments = ["-m", "tests.acceptance.deleter", database, what, str(name), where, str(commit)]
-    process = await asyncio.create_subprocess_exec(sys.executable, *arguments, cwd=ROOT)
-    assert await process.wait() == -signal.SIGKILL
+    assert await status_of(deleter.main, database, what, str(name), where, commit) == -signal.SIGKILL
 
 
 @pytest.mark.fault("E16")
 @pytest.mark.parametrize("where", ["before commit", "after commit"])
 @pytest.mark.parametrize("commit", [1, 2, 3])
 async def test_a_deletion_that_is_killed_is_finished_by_a_purge(
-    engine: AsyncEngine, llm: LLM, database: str, where: str, commit: int
+    engine: AsyncEngine, llm: LLM, database: str, where: Where, commit: int
 ) -> None:
     """A long chat is there as a whole or for nobody, wherever its deletion stops; the next purge leaves nothing."""
     said = [{"role": "user", "content": f"{n}"} for n in range(2200)]

@@ -17,7 +17,7 @@ from nodellm_orm.store.schema import downgrade
 from nodellm_orm.upkeep.doctor.checks import severity
 from nodellm_orm.upkeep.doctor.database import check_database
 from tests.acceptance.healthy import healthy
-from tests.integration.databases import empty_database, server_url
+from tests.integration.databases import empty_database, migrated_database, server_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -47,9 +47,8 @@ def complaints(checks: Sequence[Check]) -> list[tuple[str, str]]:
 @asynccontextmanager
 async def prepared(kind: DatabaseKind, folder: Path, *statements: str) -> AsyncIterator[str]:
     """The URL of a database with our tables, in which further statements have been run."""
-    async with empty_database(kind, folder) as url:
+    async with migrated_database(kind, folder) as url:
         engine = make_engine(url)
-        await migrate(engine)
         await run(engine, *statements)
         await engine.dispose()
         yield url

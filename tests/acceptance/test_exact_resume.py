@@ -13,14 +13,13 @@ import pytest
 
 from nodellm_orm import create_chat, load_chat, tool
 from nodellm_orm.testing import FakeCall, FakeThinking
-from tests.acceptance.speakers import Says, Speaker
+from tests.acceptance.speakers import APIS, Says, Speaker
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from nodellm_orm import Chat
     from nodellm_orm.testing import ReceivedRequest
-    from tests.integration.databases import DatabaseKind
 
 HOSTILE = 'naïve 🜚 \x00 \ud800 ﷐ \u2028 \\u0041 "quoted" </script> \U0001f9d1‍🚀\r\n\t'
 
@@ -128,44 +127,39 @@ async def test_arguments_and_signatures_go_back_as_they_came(engine: AsyncEngine
         assert json.dumps('{ "reason" : "b\\u0061d" }') in last
 
 
-async def test_another_process_sends_the_same_bytes(
-    engine: AsyncEngine, database: str, database_kind: DatabaseKind, speaker: Speaker
-) -> None:
-    """A really separate process renders the same next request from the rows."""
-    del database_kind
-    async with speaker.server(*SCRIPT) as server, speaker.llm(server) as llm:
-        chat = await create_chat(engine, llm, instructions="Be brief.", tools=[weather, broken])
-        await hold(chat)
-        wanted = chat.render(NEXT).body
+async def test_another_process_sends_the_same_bytes(engine: AsyncEngine, database: str) -> None:
+    """A really separate process, which hashes texts otherwise, renders the same next requests from the rows."""
+    wanted, told = [], []
+    for speaker in map(Speaker, APIS):
+        async with speaker.server(*SCRIPT) as server, speaker.llm(server) as llm:
+            chat = await create_chat(engine, llm, instructions="Be brief.", tools=[weather, broken])
+            await hold(chat)
+            wanted.append(chat.render(NEXT).body)
+            told += [speaker.api, server.url, str(chat.id)]
 
-        command = [sys.executable, __file__, database, str(chat.id), speaker.api, server.url]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "77"}
-        done = subprocess.run(command, capture_output=True, check=False, env=environment, timeout=60)  # noqa: S603, ASYNC221 — our own file; nothing else runs meanwhile
+    command = [sys.executable, __file__, database, *told]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONHASHSEED": "77"}
+    done = subprocess.run(command, capture_output=True, check=False, env=environment, timeout=60)  # noqa: S603, ASYNC221 — our own file; nothing else runs meanwhile
 
     assert done.stderr == b""
-    assert done.stdout == wanted
+    assert done.stdout.split(b"\n") == [*wanted, b""]
 
 
-async def render_elsewhere(database: str, chat_id: str, api: Any, url: str) -> bytes:
-    """What the other process does."""
+async def render_elsewhere(database: str, *told: Any) -> None:
+    """What the other process does: write the next request of each chat, a line each."""
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415 — only in the other process
 
-    from nodellm_orm.testing import LoopbackServer  # noqa: PLC0415 — likewise
-
-    class There(LoopbackServer):
-        @property
-        def url(self) -> str:
-            return url
+    from tests.acceptance.victim import Elsewhere  # noqa: PLC0415 — likewise
 
     engine = create_async_engine(database)
-    async with Speaker(api).llm(There()) as llm:
-        chat = await load_chat(engine, llm, chat_id, tools=[weather, broken])
-        body = chat.render(NEXT).body
+    for api, url, chat_id in zip(told[::3], told[1::3], told[2::3], strict=True):
+        async with Speaker(api).llm(Elsewhere(url)) as llm:
+            chat = await load_chat(engine, llm, chat_id, tools=[weather, broken])
+            sys.stdout.buffer.write(chat.render(NEXT).body + b"\n")
     await engine.dispose()
-    return body
 
 
 if __name__ == "__main__":
     import asyncio
 
-    sys.stdout.buffer.write(asyncio.run(render_elsewhere(*sys.argv[1:])))
+    asyncio.run(render_elsewhere(*sys.argv[1:]))

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,7 +139,7 @@ async def test_resume_finishes_what_a_killed_process_left(tmp_path: Path) -> Non
     """After a SIGKILL in mid-turn, the worker finds the turn once its lease has ended, and answers it."""
     async with LoopbackServer([(Stall(),), said("Answered after all.")]) as server:
         shell = Shell.at(tmp_path, **settings_for(server))
-        victim = await shell.start(sys.executable, str(EXAMPLES / "quickstart.py"))
+        victim = await replace(shell, anew=True).start(sys.executable, str(EXAMPLES / "quickstart.py"))
         await server.until_received(1)
         victim.send_signal(signal.SIGKILL)
         await victim.communicate()

@@ -23,11 +23,11 @@ from nodellm_orm import (
     create_chat,
     create_llm,
     load_chat,
-    migrate,
     tool,
 )
 from nodellm_orm.models import ChatRecord, MessageRecord, RequestRecord, ToolCallRecord, TurnRecord
 from nodellm_orm.testing import LoopbackServer, json_answer, openai_chat_body
+from tests.integration.databases import migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """A database of its own."""
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'chats.db'}")
-    await migrate(engine)
-    yield engine
-    await engine.dispose()
+    async with migrated_database("sqlite", tmp_path) as url:
+        engine = create_async_engine(url)
+        yield engine
+        await engine.dispose()
 
 
 @dataclass

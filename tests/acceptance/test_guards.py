@@ -132,10 +132,10 @@ CONTROLS: Final = tuple(sorted({test for guard in GUARDS for test in guard.tests
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the project that may be changed."""
+    """A copy of the project that may be changed, with what was compiled of it: a file that changes is compiled anew."""
     folder = tmp_path_factory.mktemp("copy")
     for name in _COPIED:
-        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(PROJECT / name, folder / name)
     for name in ("pyproject.toml", "README.md", "alembic.ini"):
         shutil.copy(PROJECT / name, folder / name)
     return folder
@@ -148,11 +148,13 @@ def run(folder: Path, tests: Sequence[str]) -> subprocess.CompletedProcess[str]:
         "--hypothesis-profile=quick",
         *("-m", "not postgresql and not mysql", *tests),
     ]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # What was compiled is kept for the next run; of a file that was changed, and changed back, time and size differ.
+    left_out = ("PYTEST_", "PYTHONDONTWRITEBYTECODE")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return subprocess.run(  # noqa: S603 — a fixed command
         command,
         cwd=folder,
-        env={**environment, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**environment, "PYTHONPATH": str(folder)},
         capture_output=True,
         text=True,
         check=False,

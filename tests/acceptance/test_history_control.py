@@ -24,10 +24,11 @@ from nodellm_orm import (
     tool,
 )
 from nodellm_orm.testing import FakeCall, FakeThinking, LoopbackServer, Stall
+from tests.acceptance.forks import PATIENCE
 from tests.acceptance.speakers import EVERYWHERE, Fails, Says, Speaker
 from tests.acceptance.validity import check, check_history, last_words, stored
 from tests.acceptance.victim import Death, Job
-from tests.acceptance.workers import PATIENCE, working
+from tests.acceptance.workers import working
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

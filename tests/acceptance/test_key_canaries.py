@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from nodellm_orm import ConfigurationError, ProviderError, RetryPolicy, create_chat, create_llm, migrate
+from nodellm_orm import ConfigurationError, ProviderError, RetryPolicy, create_chat, create_llm
 from nodellm_orm.testing import EVENT_STREAM, LoopbackServer, bedrock_exception, body_answer, sse_answer
 from tests.acceptance.speakers import EVERYWHERE, Says, Speaker
+from tests.integration.databases import migrated_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -225,7 +226,6 @@ async def caught(
             async with way.llm(server) as llm:
                 chat = llm.chat(headers=way.headers)
                 if engine is not None:
-                    await migrate(engine)
                     chat = await create_chat(engine, llm, headers=way.headers)
                 with pytest.raises(ProviderError) as info:
                     await (_drained(chat) if stream else chat.ask("Hi"))
@@ -311,6 +311,7 @@ async def test_no_key_reaches_the_rows(
 ) -> None:
     """Turns, attempts and partial answers are stored without it; headers of a chat are not stored at all."""
     path = tmp_path / "chats.db"
+    await migrated_file(path)
     answer = breaking(way.speaker, "json", text=True) if stream else failing(401, "json")
     await caught(way, answer, caplog, stream=stream, url=f"sqlite+aiosqlite:///{path}")
     stored = contents(tmp_path)

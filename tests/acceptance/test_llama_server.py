@@ -24,12 +24,12 @@ from nodellm_orm import (
     create_chat,
     create_llm,
     load_chat,
-    migrate,
     tool,
 )
 from nodellm_orm.models import RequestRecord
 from nodellm_orm.providers.local.server import LocalServer, ServerOptions
 from nodellm_orm.providers.local.weights import DEFAULT_MODEL, Weights
+from tests.integration.databases import migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -137,10 +137,10 @@ def spoken(request: pytest.FixtureRequest) -> Spoken:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """A database of its own."""
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'chats.db'}")
-    await migrate(engine)
-    yield engine
-    await engine.dispose()
+    async with migrated_database("sqlite", tmp_path) as url:
+        engine = create_async_engine(url)
+        yield engine
+        await engine.dispose()
 
 
 @tool

@@ -30,7 +30,6 @@ from nodellm_orm import (
     create_chat,
     create_llm,
     load_chat,
-    migrate,
     tool,
 )
 from nodellm_orm.models import MessageRecord, RequestRecord, ToolCallRecord
@@ -43,6 +42,7 @@ from nodellm_orm.testing import (
     openai_chat_body,
     openai_error,
 )
+from tests.integration.databases import migrated_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -235,10 +235,10 @@ async def test_every_client_has_the_method() -> None:
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """A database of its own."""
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'chats.db'}")
-    await migrate(engine)
-    yield engine
-    await engine.dispose()
+    async with migrated_database("sqlite", tmp_path) as url:
+        engine = create_async_engine(url)
+        yield engine
+        await engine.dispose()
 
 
 @tool

@@ -28,6 +28,13 @@ DANGEROUS_MODULES: Final = {
     *("pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "jsonpickle", "joblib"),
     *("yaml", "ruamel", "xml", "code", "codeop", "runpy", "zipimport", "pydoc", "ctypes", "imp", "pkgutil"),
 }
+NAMED_ELSEWHERE: Final = {
+    # The command's own modules, whose names are in its table of commands.
+    "nodellm_orm/cli/commands.py": "import_module(f'nodellm_orm.cli.{self.module}')",
+    # What a person names as his own code, by --records or its variable, on the command line and nowhere else.
+    "nodellm_orm/cli/own.py": "importlib.import_module(name)",
+}
+"""The only imports by a name that does not stand beside them."""
 DANGEROUS_CALLS: Final = {"eval", "exec", "compile", "__import__", "breakpoint", "globals"}
 
 
@@ -44,7 +51,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.fault("E13")
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_module_can_turn_data_into_code(path: Path) -> None:
-    """No unpickling, no YAML, no evaluation, and no import by a name that does not stand in the source."""
+    """No unpickling, no YAML, no evaluation, and no import by a name that is not in the source or a person's own."""
     tree = ast.parse(path.read_text("utf-8"))
     assert set(imports(tree)).isdisjoint(DANGEROUS_MODULES)
     constants = {
@@ -55,6 +62,7 @@ def test_no_module_can_turn_data_into_code(path: Path) -> None:
         match node:
             case ast.Call(func=ast.Name(id="import_module") | ast.Attribute(attr="import_module"), args=[argument]):
                 named = ast.unparse(argument) in constants | imported and ast.unparse(argument).isupper()
+                named |= NAMED_ELSEWHERE.get(path.relative_to(ROOT).as_posix()) == ast.unparse(node)
                 assert isinstance(argument, ast.Constant) or named, f"line {node.lineno}: {ast.unparse(node)}"
             case ast.Call(func=ast.Name(id=name)):
                 assert name not in DANGEROUS_CALLS, f"line {node.lineno}: {ast.unparse(node)}"

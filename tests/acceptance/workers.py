@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import multiprocessing
 import os
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from tests.acceptance import victim
+from tests.acceptance.forks import FORKS, ended, readable
 
 if TYPE_CHECKING:
     import signal
@@ -16,41 +15,13 @@ if TYPE_CHECKING:
 
     from tests.acceptance.victim import Job, Told
 
-_FORKS: Final = multiprocessing.get_context("forkserver")
-# One process imports everything once; the others are forked from it, before any event loop is there.
-_DRIVERS: Final = ("aiosqlite", "asyncpg", "aiomysql")
-_IMPORTED_LATE: Final = ("httpcore", "anyio._backends._asyncio", "genai_prices.data")
-_FORKS.set_forkserver_preload(["pytest", *_DRIVERS, *_IMPORTED_LATE, victim.__name__])
-
-PATIENCE: Final = 90.0
-"""Seconds that a process is waited for, so that a test that goes wrong comes to an end."""
-
-
-async def readable(descriptor: int) -> None:
-    """Wait until there is something to read, or the other side is gone.
-
-    Args:
-        descriptor: an open file.
-
-    Raises:
-        TimeoutError: nothing happens.
-    """
-    loop = asyncio.get_running_loop()
-    arrived = asyncio.Event()
-    loop.add_reader(descriptor, arrived.set)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            await arrived.wait()
-    finally:
-        loop.remove_reader(descriptor)
-
 
 class Worker:
     """A process at its job."""
 
     def __init__(self, job: Job) -> None:
-        self._pipe, other = _FORKS.Pipe()
-        self._process = _FORKS.Process(target=victim.main, args=(job, other), daemon=True)
+        self._pipe, other = FORKS.Pipe()
+        self._process = FORKS.Process(target=victim.main, args=(job, other), daemon=True)
         self._process.start()
         other.close()
 
@@ -79,11 +50,7 @@ class Worker:
 
     async def ended(self) -> int:
         """Wait until it is gone; its exit status, or the signal that it died of as a negative number."""
-        await readable(self._process.sentinel)
-        self._process.join()
-        status = self._process.exitcode
-        assert status is not None
-        return status
+        return await ended(self._process)
 
     async def aclose(self) -> None:
         """Whatever it is doing, it is over."""

@@ -120,6 +120,16 @@ async def migrated_database(kind: DatabaseKind, folder: Path) -> AsyncIterator[s
         yield url
 
 
+async def migrated_file(path: Path) -> None:
+    """Make a SQLite file with the tables in it.
+
+    Args:
+        path: where there is none yet.
+    """
+    async with migrated_database("sqlite", path.parent) as url:
+        _file(url).rename(path)
+
+
 async def _migrated(url: str) -> None:
     engine = create_async_engine(url)
     await migrate(engine)

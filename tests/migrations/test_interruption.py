@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
@@ -16,37 +17,32 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from nodellm_orm.errors import SchemaVersionError
 from nodellm_orm.store import revisions
 from nodellm_orm.store.schema import check, current, migrate
+from tests.acceptance.forks import piped
 from tests.integration.databases import empty_database
 from tests.migrations.definitions import VIEWS, definitions, tables_of
 
 if TYPE_CHECKING:
-    from asyncio.subprocess import Process
     from collections.abc import AsyncIterator
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from tests.acceptance.forks import Forked
     from tests.integration.databases import DatabaseKind
 
 PROGRAM = Path(__file__).parent / "migrating.py"
 
 
 @asynccontextmanager
-async def migrating(database: str, *, statements: int = -1) -> AsyncIterator[Process]:
+async def migrating(database: str, *, statements: int = -1) -> AsyncIterator[Forked]:
     """A process of its own that is ready to migrate when it is told to.
 
     Args:
         database: the URL.
         statements: after so many changes of the schema it kills itself.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        str(PROGRAM),
-        database,
-        str(statements),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
+    command = (sys.executable, str(PROGRAM), database, str(statements))
+    process = await piped(command, PROGRAM.parent, os.environ)
     try:
         assert process.stdout is not None
         assert await process.stdout.readline() == b"ready\n"
@@ -57,7 +53,7 @@ async def migrating(database: str, *, statements: int = -1) -> AsyncIterator[Pro
         await process.communicate()
 
 
-def tell(process: Process) -> None:
+def tell(process: Forked) -> None:
     """Let it begin."""
     assert process.stdin is not None
     process.stdin.write(b"go\n")

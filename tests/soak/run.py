@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import multiprocessing
 import random
 import sys
 import tempfile
@@ -15,10 +14,11 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from nodellm_orm import create_chat, migrate
 from nodellm_orm.testing import LoopbackServer
+from tests.acceptance.forks import FORKS
 from tests.integration.databases import DatabaseKind
 from tests.soak import worker
 from tests.soak.census import Findings, inspect, settle
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from tests.soak.servers import Database
-
-_FORKS: Final = multiprocessing.get_context("forkserver")
-# One process imports everything once; the others are forked from it, before any event loop is there.
-_FORKS.set_forkserver_preload([worker.__name__, "aiosqlite", "asyncpg", "aiomysql", "genai_prices.data"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +65,7 @@ class Crew:
             self._live.remove(process)
         while len(self._live) < self._plan.workers:
             shift = Shift(**self._shift, seed=self._plan.seed * 1_000_000 + self._started)
-            process = _FORKS.Process(target=worker.main, args=(shift,), daemon=True)
+            process = FORKS.Process(target=worker.main, args=(shift,), daemon=True)
             process.start()
             self._started += 1
             self._live.append(process)

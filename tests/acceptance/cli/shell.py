@@ -12,9 +12,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from tests.acceptance.forks import can_fork, on_streams, piped
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
+
+    from tests.acceptance.forks import Forked
 
 COMMAND: Final = (sys.executable, "-m", "nodellm_orm")
 
@@ -34,6 +38,8 @@ class Shell:
 
     folder: Path
     environment: Mapping[str, str]
+    anew: bool = False
+    """Whether Python itself is started for each command, rather than forked where that makes no difference."""
 
     @classmethod
     def at(cls, folder: Path, **environment: str) -> Shell:
@@ -55,8 +61,10 @@ class Shell:
         out, err = await process.communicate(stdin.encode() if isinstance(stdin, str) else stdin)
         return Finished(code=process.returncode or 0, out=out.decode(), err=err.decode())
 
-    async def start(self, *command: str) -> asyncio.subprocess.Process:
+    async def start(self, *command: str) -> asyncio.subprocess.Process | Forked:
         """Start a program, its streams being pipes."""
+        if not self.anew and can_fork(command, self.environment):
+            return await piped(command, self.folder, self.environment)
         return await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
@@ -70,17 +78,21 @@ class Shell:
     async def terminal(self, *arguments: str) -> AsyncIterator[Terminal]:
         """Run `nodellm-orm` in a terminal; what is still running on leaving the block is killed."""
         master, slave = pty.openpty()
+        environment, command = {"TERM": "dumb", **self.environment}, (*COMMAND, *arguments)
+        process: asyncio.subprocess.Process | Forked
         try:
-            process = await asyncio.create_subprocess_exec(
-                *COMMAND,
-                *arguments,
-                cwd=self.folder,
-                env={"TERM": "dumb", **self.environment},
-                stdin=slave,
-                stdout=slave,
-                stderr=slave,
-                start_new_session=True,
-            )
+            if not self.anew and can_fork(command, environment):
+                process = on_streams(command, self.folder, environment, (slave, slave, slave), session=True)
+            else:
+                process = await asyncio.create_subprocess_exec(
+                    *command,
+                    cwd=self.folder,
+                    env=environment,
+                    stdin=slave,
+                    stdout=slave,
+                    stderr=slave,
+                    start_new_session=True,
+                )
         finally:
             os.close(slave)
         terminal = Terminal(process, master)
@@ -93,7 +105,7 @@ class Shell:
 class Terminal:
     """A terminal with one program in it."""
 
-    def __init__(self, process: asyncio.subprocess.Process, master: int) -> None:
+    def __init__(self, process: asyncio.subprocess.Process | Forked, master: int) -> None:
         """Begin to read what the program writes."""
         self.seen = ""
         self._process = process
