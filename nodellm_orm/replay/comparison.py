@@ -9,13 +9,15 @@ from nodellm_orm.domain.money import add
 from nodellm_orm.domain.replies import ToolCall
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.replay.report import ReplayAnswer, ReplayCall, ReplayReport, ReplayTurn
-from nodellm_orm.replay.results import key_of, unrecorded
+from nodellm_orm.replay.results import APPROVAL, WAITING, key_of, unrecorded, waited
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from uuid import UUID
 
+    from nodellm_orm.domain.parts import ToolResultPart
     from nodellm_orm.replay.record import Exchange, Record
+    from nodellm_orm.store.details import CallDetails
 
 KEY: Final = "replay:"
 """How the idempotency key of a replayed question begins; the id of the question that was recorded follows."""
@@ -91,13 +93,13 @@ def answer_of(exchange: Exchange) -> ReplayAnswer:
         if request.latency_ms is not None:
             latency = (latency or 0) + request.latency_ms
     last = exchange.requests[-1] if exchange.requests else None
-    ended = turn is not None and turn.status in {"completed", "suspended"}
+    reason, error = _end_of(exchange)
     return ReplayAnswer(
         turn_id=turn.id if turn is not None else None,
         content="\n\n".join(text for text in texts if text),
-        finish_reason=turn.reason if turn is not None and ended else None,
-        error=turn.error_type if turn is not None and not ended else None,
-        tool_calls=tuple(_call_of(exchange)),
+        finish_reason=reason,
+        error=error,
+        tool_calls=tuple(_call_of(call, result) for call, result in _calls_of(exchange)),
         model=(last.model or last.requested_model) if last is not None else None,
         provider=last.provider if last is not None else None,
         usage=usage,
@@ -106,22 +108,35 @@ def answer_of(exchange: Exchange) -> ReplayAnswer:
     )
 
 
-def _call_of(exchange: Exchange) -> list[ToolCall]:
+def _end_of(exchange: Exchange) -> tuple[str | None, str | None]:
+    """Why a turn has ended, or what it broke off with."""
+    turn = exchange.turn
+    if turn is None:
+        return None, None
+    if turn.status not in {"completed", "suspended"}:
+        return None, turn.error_type or turn.status
+    if any(result is not None and waited(call, result) for call, result in _calls_of(exchange)):
+        return APPROVAL, None
+    return turn.reason, None
+
+
+def _calls_of(exchange: Exchange) -> Iterator[tuple[CallDetails, ToolResultPart | None]]:
+    """The calls, each with what the model was told of it."""
     told = {result.call_id: result for said in exchange.said for result in said.message.tool_results}
-    calls: list[ToolCall] = []
     for call in exchange.calls:
-        result = told.get(call.call_id)
-        calls.append(
-            ToolCall(
-                call_id=call.call_id,
-                name=call.name,
-                arguments=call.arguments,
-                result=result.content if result is not None else call.result,
-                is_error=result is not None and result.is_error,
-                status=call.status,
-            )
-        )
-    return calls
+        yield call, told.get(call.call_id)
+
+
+def _call_of(call: CallDetails, result: ToolResultPart | None) -> ToolCall:
+    told = None if result is not None and result.content == WAITING else result
+    return ToolCall(
+        call_id=call.call_id,
+        name=call.name,
+        arguments=call.arguments,
+        result=told.content if told is not None else None if result is not None else call.result,
+        is_error=told is not None and told.is_error,
+        status=call.status,
+    )
 
 
 def _difference(was: str, now: str) -> str:

@@ -205,7 +205,7 @@ class ReplayLLM(ChatSource):
         origin = self.model(None, model, None).origin
         head = new_head(origin, instructions=instructions, metadata=metadata, settings=settings)
         journal = MemoryJournal(self._clock)
-        opening = self._record.opening if messages is None else messages
+        opening = [step.message for step in self._record.opening] if messages is None else messages
         opened = [(new_id(), message) for message in opening_messages(opening)]
         return Chat(self._host, journal, Conversation.of(journal.keep(head, opened)), behaviour)
 

@@ -105,7 +105,7 @@ async def replay_chats(
     }
 
     async def one(chat_id: UUID) -> ReplayReport:
-        replay_id = new_id() if run is None else uuid5(chat_id, f"{REPLAY_OF}:{run}")
+        replay_id = new_id() if run is None else replay_id_of(chat_id, run)
         report = await _replayed(
             chat_id, replay_id, lambda: started(session, chat_id, source, replay_id=replay_id, **settings)
         )
@@ -127,6 +127,16 @@ async def replay_chats(
             task.cancel()
         if under_way:
             await asyncio.wait(under_way)
+
+
+def replay_id_of(chat_id: UUID, run: str) -> UUID:
+    """The id of a chat's replay in a run.
+
+    Args:
+        chat_id: the chat that is replayed.
+        run: the name of the run.
+    """
+    return uuid5(chat_id, f"{REPLAY_OF}:{run}")
 
 
 async def _replayed(chat_id: UUID, replay_id: UUID, start: Callable[[], Any]) -> ReplayReport:

@@ -21,7 +21,9 @@ from nodellm_orm.domain.parts import RefusalPart, TextPart, ThinkingPart
 from nodellm_orm.domain.profile import ModelProfile
 from nodellm_orm.errors import ConfigurationError, ProviderError, StreamInterruptedError
 from nodellm_orm.ports.transport import WireRequest
-from nodellm_orm.replay.deviations import deviations, listed
+from nodellm_orm.replay.deviations import deviations, listed, remaining
+from nodellm_orm.replay.differences import shown
+from nodellm_orm.replay.saying import Sayings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,6 +57,7 @@ class Playing:
     """Which line comes next."""
     costs: dict[int, tuple[Usage, Cost]] = field(default_factory=dict)
     """By the identity of the usage, which is kept here: the ledger asks for its price by that very value."""
+    _sayings: Sayings = field(default_factory=Sayings)
 
     def line(self, request: ModelRequest) -> Line:
         """The line that a request is answered with.
@@ -67,18 +70,20 @@ class Playing:
         """
         lines = self.script.lines
         if self.at >= len(lines):
+            last = request.messages[-1] if request.messages else None
+            now = f", and now comes ({last.role}) {shown(last.content)}" if last is not None else ""
             msg = (
-                f"the record of chat {self.chat} has no answer left: all of its {len(lines)} were played; ask less, "
-                "or record a longer chat"
+                f"the record of chat {self.chat} has no answer left: all of its {len(lines)} were played{now}; ask "
+                "less, or record a longer chat"
             )
             raise ConfigurationError(msg)
         line = lines[self.at]
-        found = deviations(line, self.script.sent(line), request, self.compare)
+        found = deviations(line, self.script.sent(line), request, self.compare, self._sayings)
         if found:
             msg = (
                 f"the request differs from the record of chat {self.chat}, {line.place} "
                 f"(answer {self.at + 1} of {len(lines)}):\n{listed(found)}\n"
-                "Change it back, record the chat anew, or leave out what may differ with compare=(...)"
+                f"Change it back, or record the chat anew ({remaining(found, self.compare)} lets it pass)"
             )
             raise ConfigurationError(msg)
         return line

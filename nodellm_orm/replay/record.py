@@ -131,6 +131,7 @@ def _named(value: JsonValue, texts: Mapping[str, str]) -> NamedText:
 class Copied:
     """A message that no turn asked or answered: added from elsewhere, an opening message, or copied into a branch."""
 
+    id: UUID
     message: Message
 
 
@@ -189,19 +190,14 @@ class Record:
         return tuple(step for step in self.steps if isinstance(step, Exchange))
 
     @property
-    def opening(self) -> tuple[Message, ...]:
+    def opening(self) -> tuple[Copied, ...]:
         """What the chat begins with before its first question."""
-        opening: list[Message] = []
+        opening: list[Copied] = []
         for step in self.steps:
             if not isinstance(step, Copied):
                 break
-            opening.append(step.message)
+            opening.append(step)
         return tuple(opening)
-
-    @property
-    def copied(self) -> int:
-        """How many messages came from elsewhere."""
-        return sum(isinstance(step, Copied) for step in self.steps)
 
 
 async def read_record(
@@ -260,7 +256,7 @@ def record_of(recording: Recording) -> Record:
             question = first.message
             steps.append(Exchange(id=first.id, question=question, said=rest, turn=turn, asked=asked, requests=made))
         else:
-            steps += [Copied(message=message.message) for message in group]
+            steps += [Copied(id=message.id, message=message.message) for message in group]
     return Record(head=details.head, steps=tuple(steps), turns=details.turns, texts=recording.texts)
 
 

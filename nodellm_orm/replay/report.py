@@ -30,7 +30,7 @@ class ReplayAnswer:
     finish_reason: str | None
     """``None``: the turn has not ended in good order."""
     error: str | None = None
-    """The class of the error that the turn ended with."""
+    """The class of the error that the turn ended with, ``Cancelled`` among them; where none is stored, its status."""
     tool_calls: tuple[ToolCall, ...] = ()
     model: str | None = None
     provider: str | None = None

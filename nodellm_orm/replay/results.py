@@ -6,6 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from nodellm_orm.domain.jsontext import JsonTextError, dumps, loads
+from nodellm_orm.domain.messages import FinishReason
 from nodellm_orm.runtime.outcomes import Conclusion, ToolOutcome, failed
 from nodellm_orm.runtime.toolbase import NoArguments, Tool
 from nodellm_orm.runtime.toolbox import Toolbox
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from nodellm_orm.domain.jsontext import JsonText
-    from nodellm_orm.domain.parts import ToolCallPart
+    from nodellm_orm.domain.parts import ToolCallPart, ToolResultPart
     from nodellm_orm.domain.tools import ToolSpec
     from nodellm_orm.ports.statuses import CallStatus
     from nodellm_orm.replay.record import Exchange, Record
     from nodellm_orm.runtime.toolbase import ToolContext
+    from nodellm_orm.store.details import CallDetails
 
 Results: TypeAlias = Literal["recorded", "live", "recorded-or-live"]
 """Where the results of tools come from."""
@@ -34,8 +36,15 @@ GUARDED: Final = (
     "replay does not ask for."
 )
 NOT_RUN: Final = (UNRECORDED, GUARDED)
+WAITING: Final = (
+    "This call was not run: it waits for the approval of a person in the conversation that is being replayed, which "
+    "ends this turn."
+)
+APPROVAL: Final = FinishReason.APPROVAL.value
 _REFUSED: Final = ("The arguments of ", "There is no tool called ")
 """How the results of calls begin that were refused before they ran."""
+
+_RAN: Final = {"succeeded", "failed", "halted", "unknown"}
 
 Key: TypeAlias = tuple[str, str]
 """A tool's name and its arguments as JSON values, whatever bytes they were written in."""
@@ -101,9 +110,17 @@ class RecordedResults:
 
 def _outcomes(exchange: Exchange) -> Iterable[tuple[Key, ToolOutcome]]:
     told = {result.call_id: result for said in exchange.said for result in said.message.tool_results}
+    waiting = _waiting(exchange)
     for call in exchange.calls:
         result = told.get(call.call_id)
         content = result.content if result is not None else call.result
+        if call in waiting or (result is not None and waited(call, result)):
+            words = content or WAITING
+            yield (
+                key_of(call.name, call.arguments),
+                ToolOutcome(status="halted", content=words, is_error=True, error=words, value=words),
+            )
+            continue
         if content is None:
             continue
         is_error = result.is_error if result is not None else call.status not in {"succeeded", "halted"}
@@ -114,6 +131,30 @@ def _outcomes(exchange: Exchange) -> Iterable[tuple[Key, ToolOutcome]]:
             key_of(call.name, call.arguments),
             ToolOutcome(status=status, content=content, is_error=is_error, error=error, value=value),
         )
+
+
+def _waiting(exchange: Exchange) -> Sequence[CallDetails]:
+    """The calls that a turn ended with because nobody had decided on them: the model was not told of their results."""
+    turn = exchange.turn
+    if turn is None or turn.status != "suspended" or turn.reason != APPROVAL:
+        return ()
+    asking = [said.calls for said in exchange.said if said.calls]
+    return [call for call in asking[-1] if call.status not in _RAN] if asking else ()
+
+
+def waited(call: CallDetails, result: ToolResultPart) -> bool:
+    """Whether a call of a replay has ended its turn as one does that waits for somebody: no tool can do that.
+
+    Args:
+        call: of a stored turn.
+        result: what the model was told of it.
+    """
+    return call.status == "halted" and result.is_error
+
+
+def _waits(outcome: ToolOutcome) -> bool:
+    """Whether this is what becomes of a call that nobody had decided on."""
+    return outcome.status == "halted" and outcome.is_error
 
 
 class StandIn(Tool):
@@ -208,6 +249,8 @@ class ReplayToolbox(Toolbox):
         """
         if not call.truncated and self._recorded is not None and self._recorded.has(call):
             known = self._recorded.first(call)
+            if _waits(known) and call.name in self._live:
+                return super().prepare(call)
             if known.is_error and known.content.startswith(_REFUSED):
                 return Conclusion(outcome=self._recorded.take(call))
             return _Recorded(self._recorded, call), NoArguments()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from nodellm_orm.domain.messages import Completion, FinishReason, user
 from nodellm_orm.domain.money import UNKNOWN_COST, Cost
 from nodellm_orm.domain.parts import SummaryPart, TextPart
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.domain.windows import is_summary, sent
+from nodellm_orm.replay.differences import shown
 from nodellm_orm.replay.record import Compacted, Copied, Exchange
 from nodellm_orm.runtime.compaction import WORDS
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from nodellm_orm.domain.messages import Message
     from nodellm_orm.replay.record import AskedWith, Record
     from nodellm_orm.store.details import MessageDetails, RequestDetails, TurnDetails
+
+_SHOWN: Final = 40
+"""Characters of a question that say which one is meant."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +149,7 @@ def _line(
     request: RequestDetails | None,
 ) -> Line:
     return Line(
-        place=f"call {len(lines) + 1} of question {number}",
+        place=f"call {len(lines) + 1} of question {number}, {shown(step.question.content, _SHOWN)}",
         asked=step.asked,
         before=len(messages),
         first=not lines,

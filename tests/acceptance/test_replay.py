@@ -1,11 +1,11 @@
-"""Stored questions asked again beside their old answers, and stored answers played without a provider."""
+"""`replay_chat` and `replay_chats`: stored questions asked again, and the answers beside the old ones."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
 import sys
-from dataclasses import replace
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,19 +13,18 @@ from uuid import UUID
 
 import pytest
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from nodellm_orm import (
     ANY_OWNER,
+    BadRequestError,
     ChatNotFoundError,
     ConfigurationError,
     LLMCompleteResult,
     ReplayLLM,
     RetryPolicy,
     ServerError,
-    ToolCallPart,
-    ToolResultPart,
-    create_chat,
+    ToolHalt,
     load_chat,
     replay_chat,
     replay_chats,
@@ -33,34 +32,17 @@ from nodellm_orm import (
     verify,
 )
 from nodellm_orm.domain.jsontext import loads
-from nodellm_orm.models import ChatRecord
-from nodellm_orm.testing import FakeThinking
-from tests.acceptance.speakers import ALL_APIS, Fails, Says, Speaker
+from nodellm_orm.models import ChatRecord, ToolCallRecord
+from nodellm_orm.testing import FakeCall
+from tests.acceptance.replaying import KINDS, PICTURE, QUESTIONS, SCRIPT, asked, conversation_of
+from tests.acceptance.speakers import Fails, Says, Speaker
 from tests.acceptance.talks import Talk, calls, double, said, words
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from nodellm_orm import Chat, ReplayProgress, ReplayReport
-    from nodellm_orm.domain.parts import Part
-    from tests.acceptance.speakers import Api, Line
-
-PICTURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00\x00\x01\x00\x00\x00\x01"
-SCRIPT = (
-    Says(text="Hello!"),
-    Says(text="Let me see.", calls=calls(2, 4)),
-    Says(text="4 and 8."),
-    Says(text="Goodbye."),
-)
-QUESTIONS = ("Hi", "Double 2 and 4", "Bye")
-
-
-async def asked(talk: Talk, **options: Any) -> Chat:
-    """A chat in which the questions were asked."""
-    chat = await talk.chat(**{"instructions": "Be brief.", "tools": [double], **options})
-    for question in QUESTIONS:
-        await chat.ask(question)
-    return chat
+    from tests.acceptance.speakers import Line
 
 
 # ── asked again ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -243,6 +225,7 @@ KILLED = """
 import asyncio, os, signal, sys
 from sqlalchemy.ext.asyncio import create_async_engine
 from nodellm_orm import replay_chat, tool
+from tests.acceptance.replaying import KINDS, PICTURE, QUESTIONS, SCRIPT, asked, conversation_of
 from tests.acceptance.speakers import Speaker
 from tests.acceptance.victim import Elsewhere
 
@@ -305,6 +288,169 @@ async def test_refusal_of_the_provider_is_an_outcome(engine: AsyncEngine) -> Non
         assert report.complete
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """A turn that does not simply end."""
+
+    script: tuple[Line, ...]
+    tools: tuple[Any, ...] = ()
+    then: str = ""
+    """What becomes of the call that waits: ``approve``, ``deny``, or ``abandon``."""
+
+
+@tool(requires_approval=True)
+def pay(amount: int) -> str:
+    """Pay."""
+    return f"paid {amount}"
+
+
+@tool
+def halt(x: int) -> ToolHalt:
+    """Stop."""
+    return ToolHalt({"x": x})
+
+
+@tool
+def burst(x: int) -> str:
+    """Burst."""
+    raise ValueError(x)
+
+
+PAYS = Says(text="Let me see.", calls=[*calls(2), FakeCall("pay", {"amount": 5}, "p")])
+ENDS = {
+    "pending": Ends((PAYS,), (double, pay)),
+    "approved": Ends((PAYS, Says(text="Paid.")), (double, pay), "approve"),
+    "denied": Ends((PAYS, Says(text="Not paid.")), (double, pay), "deny"),
+    "abandoned": Ends((PAYS, Says(text="Well.")), (double, pay), "abandon"),
+    "halted": Ends((Says(text="Hm", calls=[FakeCall("halt", {"x": 1}, "h")]),), (halt,)),
+    "raised": Ends((Says(text="Hm", calls=[FakeCall("burst", {"x": 1}, "h")]), Says(text="Sorry.")), (burst,)),
+    "bad arguments": Ends((Says(text="Hm", calls=[FakeCall("double", {"x": "?"}, "h")]), Says(text="A")), (double,)),
+    "unknown tool": Ends((Says(text="Hm", calls=[FakeCall("treble", {}, "h")]), Says(text="A")), (double,)),
+    "silent": Ends((Says(text=None),)),
+    "refused": Ends((Fails(status=400),)),
+}
+
+
+async def held(talk: Talk, ends: Ends) -> Chat:
+    """A chat with such a turn in it."""
+    chat = await talk.chat(tools=ends.tools)
+    try:
+        await chat.ask("Q")
+    except BadRequestError:
+        return chat
+    match ends.then:
+        case "approve":
+            await chat.approve("p")
+            await chat.resume()
+        case "deny":
+            await chat.deny("p", reason="too much")
+            await chat.resume()
+        case "abandon":
+            await chat.ask("Never mind", abandon_pending=True)
+        case _:
+            pass
+    return chat
+
+
+async def test_turns_that_do_not_simply_end(engine: AsyncEngine) -> None:
+    """With the same answers a turn ends as it did, and asks for no answer beyond; nobody is asked for an approval."""
+    for kind, ends in ENDS.items():
+        async with Talk(engine, *ends.script) as talk:
+            chat = await held(talk, ends)
+        reports: list[ReplayReport] = []
+        for _ in range(2):  # the replay can be replayed itself
+            source = reports[0].replay_id if reports else chat.id
+            player = await ReplayLLM.from_chat(engine, source)
+            reports.append(await replay_chat(engine, source, player))
+            assert player.remaining == 0, kind
+        assert [(report.equal, report.unrecorded) for report in reports] == [(True, 0)] * 2, kind
+    waiting = select(ToolCallRecord.name).where(ToolCallRecord.status == "awaiting_approval")
+    async with AsyncSession(engine) as session:
+        assert (await session.scalars(waiting)).all() == ["pay"]  # of the one that was recorded
+    assert (await verify(engine)).ok
+
+
+async def test_waiting_call_runs_when_that_is_said(engine: AsyncEngine) -> None:
+    """A call that still waits in the record runs where tools may run for what was not recorded, and approved."""
+    async with Talk(engine, PAYS, PAYS, Says(text="Paid.")) as talk:
+        chat = await talk.chat(tools=[double, pay])
+        await chat.ask("Q")
+        options: dict[str, Any] = {"tools": [double, pay], "results": "recorded-or-live", "approved": True}
+        report = await replay_chat(engine, chat.id, talk.llm, **options)
+    (turn,) = report.turns
+    assert [(call.replayed and call.replayed.result) for call in turn.calls] == ["4", "paid 5"]
+    assert (turn.original.finish_reason, turn.replayed.finish_reason) == ("approval", "stop")
+
+
+async def test_cancelled_turn_is_told_of(engine: AsyncEngine) -> None:
+    """A turn that was cancelled is asked again like any other, and what follows it too; a player goes past it."""
+    script = (Says(text="a long answer that nobody reads to its end"), Says(text="B"))
+    async with Talk(engine, *script, *script) as talk:
+        chat = await talk.chat()
+        async with chat.stream("Tell") as stream:
+            async for _ in stream:
+                break
+        await chat.ask("Next")
+        report = await replay_chat(engine, chat.id, talk.llm)
+        assert [turn.equal for turn in report.turns] == [False, True]
+        assert (report.turns[0].original.error, report.turns[0].replayed.finish_reason) == ("Cancelled", "stop")
+        assert "ended: Cancelled, now stop" in str(report)
+    player = await ReplayLLM.from_chat(engine, chat.id)
+    played = await replay_chat(engine, chat.id, player)
+    assert (played.complete, player.remaining) == (True, 0)
+
+
+async def test_two_workers_replay_the_same_chat(engine: AsyncEngine, database: str) -> None:
+    """Two at once with the same id ask each question once, copy each message once, and have one summary."""
+    answers = [Says(text=f"A{n}") for n in range(5)]
+    new = "0199d6a4-0000-7000-8000-000000000004"
+    async with Talk(engine, *answers, *answers) as talk:
+        chat = await talk.chat()
+        await chat.ask("Q1")
+        await chat.add_message("user", "by the way")
+        await chat.add_message("assistant", "I see")
+        await chat.ask("Q2")
+        await chat.ask("Q3")
+        await chat.compact(keep=1)
+        await chat.ask("Q4")
+        other = create_async_engine(database)
+        try:
+            reports = await asyncio.gather(
+                *(replay_chat(where, chat.id, talk.llm, id=new, wait=60) for where in (engine, other))
+            )
+        finally:
+            await other.dispose()
+        assert [report.equal for report in reports] == [True, True]
+        assert len(talk.server.requests) == 2 * len(answers)
+        again = await load_chat(engine, talk.llm, new)
+        assert said(again.messages) == said(chat.messages)
+        assert (await verify(engine)).ok
+
+
+async def test_report_fits_a_terminal(engine: AsyncEngine) -> None:
+    """Both sides in 80 columns: sums with their differences, and of a turn what is not the same."""
+    long = "It will rain in the morning, and in the afternoon the sun comes out. " * 3
+    again = (
+        Says(text="Hello!"),
+        Says(text="Let me see.", calls=calls(2, 5)),
+        Says(text=long, usage=(20, 90)),
+        SCRIPT[3],
+    )
+    async with Talk(engine, *SCRIPT, *again) as talk:
+        chat = await asked(talk)
+        report = await replay_chat(engine, chat.id, talk.llm)
+    text = str(report)
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line.split() for line in lines if line.startswith("  output")] == [["output", "tokens", "28", "111", "+83"]]
+    assert "1. Hi: the same" in lines
+    assert '   - double({"x":4})' in lines
+    assert '   + double({"x":5})' in lines
+    assert "1 call was not run" in text
+    assert "   -4 and 8." in lines
+    assert " ".join(line[4:] for line in lines if line[:4] == "   +" and "double" not in line).split() == long.split()
+
+
 # ── many ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -353,37 +499,6 @@ async def test_many_chats_within_a_limit(engine: AsyncEngine) -> None:
 # ── other conversations ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def conversation_of(kind: str, talk: Talk) -> Chat:
-    """A chat that did not simply go on."""
-    chat = await talk.chat(instructions="Be brief.")
-    await chat.ask("Q1")
-    match kind:
-        case "regenerated":
-            await chat.regenerate()
-        case "edited":
-            await chat.edit(0, "Q1, please")
-        case "forked":
-            branch = await chat.fork(at=0)
-            await branch.regenerate()
-            await branch.ask("Q2")
-            return branch
-        case "compacted":
-            await chat.ask("Q2")
-            await chat.compact(keep=1)
-        case "windowed":
-            await chat.ask("Q2", history_window=1)
-        case "added":
-            await chat.add_message("user", "by the way")
-            await chat.add_message("assistant", "I see")
-        case _:
-            raise AssertionError(kind)
-    await chat.ask("Q3")
-    return chat
-
-
-KINDS = ("regenerated", "edited", "forked", "compacted", "windowed", "added")
-
-
 @pytest.mark.parametrize("kind", KINDS)
 async def test_conversations_that_took_turns(engine: AsyncEngine, kind: str) -> None:
     """Regenerated, edited, branched and compacted chats are replayed as they stand, and played likewise."""
@@ -398,124 +513,6 @@ async def test_conversations_that_took_turns(engine: AsyncEngine, kind: str) -> 
         again = await load_chat(engine, player, report.replay_id)
         assert said(again.messages) == said(chat.messages)
         assert (await verify(engine)).ok
-
-
-# ── played ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def unnamed(chat: Chat) -> list[list[Part]]:
-    """The parts of a chat without the ids that it has chosen itself for calls."""
-    return [
-        [replace(part, call_id="") if isinstance(part, ToolCallPart | ToolResultPart) else part for part in m.parts]
-        for m in chat.messages
-    ]
-
-
-@pytest.mark.parametrize("api", ALL_APIS)
-@pytest.mark.parametrize("streamed", [False, True])
-async def test_every_format_can_be_played(engine: AsyncEngine, api: Api, streamed: bool) -> None:  # noqa: FBT001
-    """Parts, thinking, calls, usage and cost come as they were recorded, whole and in pieces, without a network."""
-    thinking = [FakeThinking("a thought that is longer than one piece", signature="c2ln")]
-    script = (Says(text="Let me see.", calls=calls(2), thinking=thinking), Says(text="It is four, as you may know."))
-    async with Talk(engine, *script, api=api) as talk:
-        chat = await talk.chat(tools=[double], instructions="Be brief.")
-        reply = await chat.ask("Double 2")
-    async with await ReplayLLM.from_chat(engine, chat.id) as player:
-        played = await create_chat(engine, player, tools=[double], instructions="Be brief.")
-        if streamed:
-            async with played.stream("Double 2") as stream:
-                pieces = [chunk.content async for chunk in stream if chunk.content]
-            again = await stream.reply()
-            assert "".join(pieces) == "Let me see.It is four, as you may know."
-            assert len(pieces) > 2
-        else:
-            again = await played.ask("Double 2")
-        assert player.remaining == 0
-        assert (again.content, again.usage, again.cost) == (reply.content, reply.usage, reply.cost)
-        assert (again.finish_reason, again.thinking, again.model) == (reply.finish_reason, reply.thinking, reply.model)
-        assert unnamed(played) == unnamed(chat)
-        assert said(played.messages) == said(chat.messages)
-        with pytest.raises(ConfigurationError, match="no answer left"):
-            await played.ask("and more")
-        assert len(played.messages) == len(chat.messages)
-
-
-async def deviating(engine: AsyncEngine, chat: Chat, **options: Any) -> str:
-    """What a player says to a chat that was made otherwise."""
-    compare = options.pop("compare", None)
-    player = await ReplayLLM.from_chat(engine, chat.id, **({} if compare is None else {"compare": compare}))
-    talked = player.chat(**{"instructions": "Be brief.", "tools": [double], **options})
-    try:
-        for question in QUESTIONS:
-            await talked.ask(question)
-    except ConfigurationError as error:
-        return str(error)
-    return "nothing"
-
-
-async def test_deviation_is_told_of_with_its_place(engine: AsyncEngine) -> None:
-    """Which message, which field, what was expected and what came; parts that are not compared may differ."""
-
-    @tool(name="double")
-    def wrong(x: int) -> int:
-        """Double a number."""
-        return 3 * x
-
-    @tool(name="double")
-    def reworded(x: int) -> int:
-        """Double any number."""
-        return 2 * x
-
-    async with Talk(engine, *SCRIPT) as talk:
-        chat = await asked(talk)
-    prompt = await deviating(engine, chat, instructions="Be verbose.")
-    assert "instructions[0]: expected 'Be brief.', got 'Be verbose.'" in prompt
-    assert "call 1 of question 1" in prompt
-    result = await deviating(engine, chat, tools=[wrong])
-    assert "(result of double) content: expected '4', got '6'" in result
-    assert "call 2 of question 2" in result
-    assert "tools: double, description: expected 'Double a number.'" in await deviating(engine, chat, tools=[reworded])
-    assert "tools: double is not offered" in await deviating(engine, chat, tools=[])
-    assert "settings: temperature: expected nothing, got '0.5'" in await deviating(engine, chat, temperature=0.5)
-    assert "settings: model" in await deviating(engine, chat, model="gpt-5")
-    added = [{"role": "user", "content": "before"}]
-    assert "messages[0] (user) text: expected 'Hi', got 'before'" in await deviating(engine, chat, messages=added)
-
-    player = await ReplayLLM.from_chat(engine, chat.id, compare=("messages",))
-    talked = player.chat(instructions="Be verbose.", tools=[reworded], temperature=0.5)
-    for question in player.questions:
-        await talked.ask(question.parts)
-    assert said(talked.messages) == said(chat.messages)
-    with pytest.raises(ConfigurationError, match="compare names 'words'"):
-        await ReplayLLM.from_chat(engine, chat.id, compare=("words",))  # type: ignore[arg-type]
-
-
-async def test_deviation_leaves_no_turn(engine: AsyncEngine) -> None:
-    """The first request of a turn is compared before anything is written."""
-    async with Talk(engine, Says(text="A")) as talk:
-        chat = await talk.chat()
-        await chat.ask("Q")
-    player = await ReplayLLM.from_chat(engine, chat.id)
-    played = await create_chat(engine, player)
-    with pytest.raises(ConfigurationError, match="got 'Another question'"):
-        await played.ask("Another question")
-    assert await played.history() == ()
-    assert (await played.usage()).requests == 0
-    assert (await played.ask("Q")).content == "A"
-
-
-async def test_failures_are_played_too(engine: AsyncEngine) -> None:
-    """A turn that failed fails again in the same way, so that what follows can be compared."""
-    async with Talk(engine, Fails(status=400, message="too odd"), Says(text="A")) as talk:
-        chat = await talk.chat()
-        with pytest.raises(Exception, match="too odd") as first:
-            await chat.ask("Q1")
-        await chat.ask("Q2")
-    player = await ReplayLLM.from_chat(engine, chat.id)
-    talked = player.chat()
-    with pytest.raises(type(first.value), match="too odd"):
-        await talked.ask("Q1")
-    assert (await talked.ask("Q2")).content == "A"
 
 
 def counted(report: ReplayReport) -> int:
