@@ -1,22 +1,23 @@
 """The commands `export` and `import`: chats as a file, and back."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, missing, option_for, stored_records
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, missing, named, opened, option_for
 from nodellm_orm.domain.figures import count
-from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.errors import ConfigurationError, StorageError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.engine import make_engine
-from nodellm_orm.store.schema import check
 from nodellm_orm.transfer.exporting import export_chats
 from nodellm_orm.transfer.importing import import_chats
 from nodellm_orm.transfer.inserting import AS_IN_FILE
@@ -24,7 +25,8 @@ from nodellm_orm.transfer.reports import ExportReport, ImportReport, TransferPro
 
 _STREAM: Final = "-"
 """The file that is a pipe."""
-_IN_MEMORY: Final = ":memory:"
+_BEGINNING: Final = b'{"nodellm_orm":"chats"'
+"""What every export begins with."""
 
 EXAMPLES: Final = """
 Examples:
@@ -54,13 +56,14 @@ def export(
     *,
     owner: Owner = None,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Write chats to a file with everything in them, for nodellm-orm import.
 
     A file appears when all of it has been written. It is plain text: encrypted chats are written decrypted, with the
     keys of NODELLM_ENCRYPTION_KEYS.
     """
-    report = asyncio.run(_export(database, file, owner=owner))
+    report = asyncio.run(_export(database, records, file, owner=owner))
     console = remarks() if file == _STREAM else results()
     console.print(
         f"exported: {count(report.chats)} chats, {count(report.messages)} messages, {count(report.requests)} requests, "
@@ -74,17 +77,49 @@ def export(
         )
 
 
-async def _export(database: str, file: str, *, owner: str | None) -> ExportReport:
-    async with existing(database) as engine:
-        await check(engine)
-        with _bar() as progress:
+async def _export(database: str, records: str | None, file: str, *, owner: str | None) -> ExportReport:
+    _refuse_other_files(file)
+    async with opened(database, records) as (engine, stored):
+        with _bar() as progress, _reader_may_leave():
             return await export_chats(
                 engine,
                 sys.stdout.buffer if file == _STREAM else file,
                 owner=ANY_OWNER if owner is None else owner,
-                records=stored_records(),
+                records=stored,
                 progress=progress,
             )
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """A reader who has seen enough, as `head` does, is no error of the file."""
+    try:
+        yield
+        sys.stdout.flush()
+    except StorageError as error:
+        if isinstance(error.__cause__, BrokenPipeError):
+            raise error.__cause__ from None
+        raise
+
+
+def _refuse_other_files(file: str) -> None:
+    """An export that is there may be replaced; anything else is somebody's, the database itself perhaps.
+
+    Raises:
+        ConfigurationError: it is a folder, or there is something else in it.
+    """
+    path = Path(file)
+    if file == _STREAM or not path.exists():
+        return
+    if path.is_dir():
+        msg = f"{file!r} is a folder; name a file in it, such as {file.rstrip('/')}/chats.jsonl"
+        raise ConfigurationError(msg)
+    if path.is_file() and path.stat().st_size:
+        with contextlib.suppress(OSError), path.open("rb") as there:
+            if there.read(len(_BEGINNING)) == _BEGINNING:
+                return
+        msg = f"{file!r} is there, and is no export that could be replaced; name another file, or remove it first"
+        raise ConfigurationError(msg)
 
 
 def import_(
@@ -99,13 +134,14 @@ def import_(
         typer.Option("--owner", metavar="NAME", help="Whose the chats become; as the file says when left out."),
     ] = None,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Read chats from a file that nodellm-orm export has written; each is written whole or not at all.
 
     Chats that are there with the same in them are left alone: an import that was broken off is simply run again. With
     NODELLM_ENCRYPTION_KEYS, what is written is encrypted.
     """
-    report = asyncio.run(_import(database, file, on_conflict, owner=owner))
+    report = asyncio.run(_import(database, records, file, on_conflict, owner=owner))
     results().print(
         f"imported: {count(report.chats)} chats, {count(report.messages)} messages, {count(report.requests)} requests; "
         f"{count(report.unchanged)} chats were there already",
@@ -118,22 +154,23 @@ def import_(
         remarks().print(f"left as they are: {count(report.kept_requests)} rows of the ledger", soft_wrap=True)
 
 
-async def _import(database: str, file: str, on_conflict: Conflict, *, owner: str | None) -> ImportReport:
-    await _refuse_missing(database)
-    async with existing(database) as engine:
-        await check(engine)
+async def _import(
+    database: str, records: str | None, file: str, on_conflict: Conflict, *, owner: str | None
+) -> ImportReport:
+    await _refuse_missing(database, records)
+    async with opened(database, records) as (engine, stored):
         with _bar() as progress:
             return await import_chats(
                 engine,
                 sys.stdin.buffer if file == _STREAM else file,
                 owner=AS_IN_FILE if owner is None else owner,
                 on_conflict="skip" if on_conflict is Conflict.SKIP else "error",
-                records=stored_records(),
+                records=stored,
                 progress=progress,
             )
 
 
-async def _refuse_missing(database: str) -> None:
+async def _refuse_missing(database: str, records: str | None) -> None:
     """An archive is often a new database: say how it is made.
 
     Raises:
@@ -141,9 +178,8 @@ async def _refuse_missing(database: str) -> None:
     """
     engine = make_engine(database)
     await engine.dispose()
-    name = engine.url.database
-    if missing(engine.url) and name and name != _IN_MEMORY:
-        upgrade = f"nodellm-orm db upgrade{option_for(database, engine.url)}"
+    if missing(engine.url) and (name := named(engine.url)):
+        upgrade = f"nodellm-orm db upgrade{option_for(database, engine.url, records)}"
         msg = f"there is no database file {name} yet; make it by: {upgrade}, or name another by --database"
         raise ConfigurationError(msg)
 

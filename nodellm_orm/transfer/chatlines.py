@@ -1,97 +1,52 @@
-"""One chat as lines: its row, everything in it, and what it names by digest."""
+"""Chats as lines: each its row, everything in it, and what it names by digest; many small ones are read together."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from nodellm_orm.domain.digests import digest_of_text
-from nodellm_orm.errors import StorageError
 from nodellm_orm.ports.statuses import RELEASED
-from nodellm_orm.store.sealed import Sealed
-from nodellm_orm.transfer.layout import CONTENTS, TABLES, encoded
-from nodellm_orm.transfer.rows import STATE, chat_row, content, one_view, rows_of_chat
+from nodellm_orm.transfer.layout import CONTENTS, TABLES, encoded, line_of
+from nodellm_orm.transfer.named import Contents, Seen
+from nodellm_orm.transfer.pages import Cursor, Pages, chat_rows
+from nodellm_orm.transfer.rows import STATE, one_view
 from nodellm_orm.upkeep.digests import texts_named
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy import Connection
 
     from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.define import Tables
-    from nodellm_orm.transfer.layout import Layout, TableLayout
+    from nodellm_orm.transfer.layout import Fields, Layout
 
-PIECE: Final = 3 * (1 << 18)
-"""Bytes of a file in one line, 1 MiB in base64."""
 CHILDREN: Final = TABLES[1 : -len(CONTENTS)]
 """The tables of a chat beside its own row, in the order of a file."""
-_AS_THEY_ARE: Final[Mapping[str, Any]] = MappingProxyType({})
-
-
-class Seen:
-    """Contents that the file has already, each remembered by 16 bytes.
-
-    A file or text is shared by many chats of its owner; it is written with the first of them.
-    """
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self._known: set[bytes] = set()
-
-    @staticmethod
-    def mark(suffix: str, owner: str | None, digest: str) -> bytes:
-        """What stands for a content.
-
-        Args:
-            suffix: its table's name without prefix.
-            owner: whose.
-            digest: its digest.
-        """
-        name = f"{suffix}\0{digest}\0{'' if owner is None else '=' + owner}"
-        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:16]
-
-    def __contains__(self, mark: bytes) -> bool:
-        return mark in self._known
-
-    def update(self, marks: set[bytes]) -> None:
-        """Take contents for written.
-
-        Args:
-            marks: what stands for them.
-        """
-        self._known |= marks
 
 
 @dataclass(slots=True, kw_only=True)
 class Written:
     """What was written of one chat."""
 
-    digest: str
-    rows: Counter[str]
-    contents: set[bytes] = field(default_factory=set)
+    id: UUID
+    digest: str = ""
+    rows: Counter[str] = field(default_factory=Counter)
     missing: int = 0
-    moved: bool = False
-    """Something was written in the chat while it was read: what was read need not belong together."""
 
-    def note(self, suffix: str, mark: bytes, *, found: bool) -> None:
-        """Count a file or text.
 
-        Args:
-            suffix: its table's name without prefix.
-            mark: what stands for it.
-            found: whether it is stored.
-        """
-        if found:
-            self.contents.add(mark)
-            self.rows[suffix] += 1
-        else:
-            self.missing += 1
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What was written of chats that were read together."""
+
+    chats: list[Written]
+    contents: set[bytes]
+    """What stands for the files and texts that were written with them."""
+    moved: bool
+    """Somebody wrote in one of the chats while they were read: what was read need not belong together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,132 +63,114 @@ class ChatLines:
     layout: Layout
     owner: Owner
 
-    def write(self, connection: Connection, chat_id: UUID, put: Callable[[bytes], None], seen: Seen) -> Written | None:
-        """A chat with all that it names, and a line that ends it.
+    def write(self, connection: Connection, ids: Sequence[UUID], put: Callable[[bytes], None], seen: Seen) -> Batch:
+        """Chats with all that they name, and a line that ends each.
 
         Args:
             connection: where.
-            chat_id: the chat.
+            ids: the chats in their order, a page of them at most.
             put: takes each line.
             seen: contents that the file has already.
 
         Returns:
-            What was written; ``None`` when there is no such chat any more.
+            What was written of those that are there.
         """
         with one_view(connection) as still:
-            chat = self._chat(connection, chat_id)
-            if chat is None:
-                return None
-            rows = _Rows(self, put)
-            rows.write(connection, chat)
-            written = Written(digest=rows.total.hexdigest(), rows=rows.counts)
-            for suffix, digests in (("texts", rows.texts), ("blobs", rows.blobs)):
-                for digest in sorted(digests):
-                    mark = seen.mark(suffix, chat["owner"], digest)
-                    if mark in seen:
-                        continue
-                    found = False
-                    for line in self._content(connection, self.layout[suffix], chat["owner"], digest):
-                        put(line)
-                        found = True
-                    written.note(suffix, mark, found=found)
-            put(end_of_chat(chat_id, written.rows, written.digest))
-            written.moved = not still and self._moved(connection, chat)
-        return written
+            chats = self._chats(connection, ids)
+            rows = _Rows(self, connection, chats, put)
+            contents = Contents(connection, self.tables, self.layout, seen)
+            done: list[Written] = []
+            for chat_id, chat in chats.items():
+                written = rows.write(chat)
+                named = (("texts", rows.texts, rows.texts_ahead), ("blobs", rows.blobs, rows.blobs_ahead))
+                for suffix, digests, ahead in named:
+                    for digest in sorted(digests):
+                        lines = contents.lines(suffix, chat["owner"], digest, ahead)
+                        written.missing += lines is None
+                        for place, line in enumerate(lines or ()):
+                            put(line)
+                            written.rows[suffix] += place == 0
+                put(end_of_chat(chat_id, written.rows, written.digest))
+                done.append(written)
+            moved = not still and self._moved(connection, chats)
+            return Batch(chats=done, contents=contents.written, moved=moved)
 
-    def digest(self, connection: Connection, chat_id: UUID, owner: str | None) -> tuple[str, bool] | None:
-        """What a file would say of a chat's rows in its last line.
+    def digests(self, connection: Connection, owners: Mapping[UUID, str | None]) -> tuple[dict[UUID, str], bool]:
+        """What a file would say of chats' rows in the line that ends each.
 
         Args:
             connection: where.
-            chat_id: the chat.
-            owner: who the file says it belongs to.
+            owners: the chats in their order, a page of them at most, and who the file says they belong to.
 
         Returns:
-            The SHA-256, and whether somebody wrote in the chat meanwhile; ``None`` when it is not there.
+            The SHA-256 of each that is there, and whether somebody wrote in one of them meanwhile.
         """
         with one_view(connection) as still:
-            chat = self._chat(connection, chat_id)
-            if chat is None:
-                return None
-            rows = _Rows(self, lambda _: None)
-            rows.write(connection, chat, {"owner": owner})
-            return rows.total.hexdigest(), not still and self._moved(connection, chat)
+            chats = self._chats(connection, list(owners))
+            rows = _Rows(self, connection, chats, lambda _: None)
+            found = {chat_id: rows.write(chat, {"owner": owners[chat_id]}).digest for chat_id, chat in chats.items()}
+            return found, not still and self._moved(connection, chats)
 
-    def _chat(self, connection: Connection, chat_id: UUID) -> Mapping[str, Any] | None:
-        return chat_row(connection, self.layout["chats"], self.tables, chat_id, self.owner)
+    def _chats(self, connection: Connection, ids: Sequence[UUID]) -> dict[UUID, Fields]:
+        return chat_rows(connection, self.layout["chats"], self.tables, ids, self.owner)
 
-    def _moved(self, connection: Connection, chat: Mapping[str, Any]) -> bool:
-        after = self._chat(connection, chat["id"])
-        return after is None or any(after[name] != chat[name] for name in STATE)
-
-    def _content(self, connection: Connection, layout: TableLayout, owner: str | None, digest: str) -> Iterator[bytes]:
-        """The lines of a file or text; none when it is not stored."""
-        row = content(connection, layout, self.tables, owner, digest)
-        if row is None:
-            return
-        data: bytes = row.get("data", b"")
-        actual = digest_of_text(row["text"]) if layout.suffix == "texts" else hashlib.sha256(data).hexdigest()
-        if actual != digest or row.get("size", 0) != len(data):
-            msg = (
-                f"row {digest} of {layout.table.name} is damaged: it is not what its digest says; restore it from a "
-                "backup, or delete the chats that have it (verify() names them), and export again"
-            )
-            raise StorageError(msg, details={"table": layout.table.name, "sha256": digest})
-        yield line_of(layout, row)
-        for start in range(0, len(data), PIECE):
-            yield encoded({"data": base64.b64encode(data[start : start + PIECE]).decode("ascii")})
+    def _moved(self, connection: Connection, before: Mapping[UUID, Fields]) -> bool:
+        after = self._chats(connection, list(before))
+        return any(
+            chat_id not in after or any(after[chat_id][name] != chat[name] for name in STATE)
+            for chat_id, chat in before.items()
+        )
 
 
 class _Rows:
-    """The rows of one chat on their way to lines."""
+    """The rows of chats on their way to lines."""
 
-    def __init__(self, lines: ChatLines, put: Callable[[bytes], None]) -> None:
-        self._tables, self._layout, self._put = lines.tables, lines.layout, put
-        self.total = hashlib.sha256()
-        self.counts: Counter[str] = Counter()
+    def __init__(
+        self, lines: ChatLines, connection: Connection, chats: Mapping[UUID, Fields], put: Callable[[bytes], None]
+    ) -> None:
+        self._layout, self._put = lines.layout, put
+        self._owners = {chat_id: chat["owner"] for chat_id, chat in chats.items()}
+        self._cursors = {
+            suffix: Cursor(connection, Pages(lines.layout[suffix], lines.tables, self._owners)) for suffix in CHILDREN
+        }
+        self._total, self._counts = hashlib.sha256(), Counter[str]()
         self.texts: set[str] = set()
+        """Digests that the last chat names."""
         self.blobs: set[str] = set()
+        """Likewise."""
 
-    def write(self, connection: Connection, chat: Mapping[str, Any], named: Mapping[str, Any] = _AS_THEY_ARE) -> None:
-        """All of them; ``named`` is the owner that the lines are to name in place of theirs."""
-        owner = chat["owner"]
-        self._row("chats", {**chat, **named})
+    def write(self, chat: Fields, named: Mapping[str, Any] | None = None) -> Written:
+        """All of a chat; ``named`` is the owner that the lines are to name in place of theirs."""
+        self._total, self._counts, self.texts, self.blobs = hashlib.sha256(), Counter(), set(), set()
+        self._row("chats", chat if named is None else {**chat, **named})
         for suffix in CHILDREN:
-            for row in rows_of_chat(connection, self._layout[suffix], self._tables, chat["id"], owner):
+            for row in self._cursors[suffix].of(chat["id"]):
                 if suffix == "turns":
                     self.texts |= texts_named(row["settings"])
                     self._row(suffix, {**row, "reason": RELEASED} if row["status"] == "running" else row)
                 else:
-                    self._row(suffix, {**row, **named} if suffix == "requests" else row)
+                    self._row(suffix, {**row, **named} if suffix == "requests" and named is not None else row)
                 if suffix == "attachments" and isinstance(row["sha256"], str):
                     self.blobs.add(row["sha256"])
+        return Written(id=chat["id"], digest=self._total.hexdigest(), rows=self._counts)
+
+    def texts_ahead(self) -> Iterator[tuple[str | None, str, int]]:
+        """Texts that chats name whose turns were read already: owner, digest, and bytes, which are not known."""
+        for row in self._cursors["turns"].ahead:
+            for digest in sorted(texts_named(row["settings"])):
+                yield self._owners[row["chat_id"]], digest, 0
+
+    def blobs_ahead(self) -> Iterator[tuple[str | None, str, int]]:
+        """Files, likewise."""
+        for row in self._cursors["attachments"].ahead:
+            if isinstance(row["sha256"], str):
+                yield self._owners[row["chat_id"]], row["sha256"], row["size"] or 0
 
     def _row(self, suffix: str, row: Mapping[Any, Any]) -> None:
         line = line_of(self._layout[suffix], row)
-        self.total.update(line)
+        self._total.update(line)
         self._put(line)
-        self.counts[suffix] += 1
-
-
-def line_of(layout: TableLayout, row: Mapping[Any, Any]) -> bytes:
-    """A row as a line.
-
-    Args:
-        layout: its table.
-        row: values by column, decrypted.
-
-    Raises:
-        StorageError: a value is not one of its column; who stored it did it past this package.
-    """
-    try:
-        return layout.line(row)
-    except (ValueError, TypeError, AttributeError) as error:
-        key = next((row[name] for name in ("id", "sha256") if name in row), None)
-        sealed = any(isinstance(value, Sealed) for value in row.values())
-        told = "is encrypted in a column that is not" if sealed else "has a value that its column cannot hold"
-        msg = f"row {key} of {layout.table.name} {told}; verify() tells more; correct it, and export again"
-        raise StorageError(msg, details={"table": layout.table.name, "id": str(key)}) from error
+        self._counts[suffix] += 1
 
 
 def end_of_chat(chat_id: UUID, rows: Mapping[str, int], digest: str) -> bytes:

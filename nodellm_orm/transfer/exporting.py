@@ -15,10 +15,11 @@ from nodellm_orm.store.access import open_access
 from nodellm_orm.store.define import Records
 from nodellm_orm.store.guard import not_found
 from nodellm_orm.store.records import RECORDS
-from nodellm_orm.transfer.chatlines import ChatLines, Seen, Written, line_of
+from nodellm_orm.transfer.chatlines import ChatLines
 from nodellm_orm.transfer.files import Spool, opened_sink
-from nodellm_orm.transfer.layout import TABLES, encoded, layout_of
+from nodellm_orm.transfer.layout import TABLES, encoded, layout_of, line_of
 from nodellm_orm.transfer.lines import END, HEAD, Chain
+from nodellm_orm.transfer.named import Seen
 from nodellm_orm.transfer.parquet import write_tables
 from nodellm_orm.transfer.reports import Counts, ExportReport
 from nodellm_orm.transfer.rows import PAGE, Chosen, sizes
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from nodellm_orm.store.access import Access
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.encryption import Encryption
+    from nodellm_orm.transfer.chatlines import Batch
     from nodellm_orm.transfer.files import Sink, Writable
     from nodellm_orm.transfer.layout import Layout
     from nodellm_orm.transfer.reports import Progress
@@ -183,7 +185,7 @@ def end_of_file(rows: Mapping[str, int], digest: str) -> bytes:
 
 @dataclass(slots=True, kw_only=True)
 class Export:
-    """One run, which holds no more than a page of rows or one file's bytes."""
+    """One run, which holds no more than a page of rows of each table, and a few files' bytes."""
 
     session: object
     records: Records
@@ -206,9 +208,8 @@ class Export:
         """
         columns = {suffix: list(self.layout[suffix].names) for suffix in TABLES}
         sink.put(self._chain.closed(encoded({HEAD: FORMAT, "version": VERSION, "columns": columns})))
-        async for chat_id, size in self.chats():
-            await self._chat(sink, chat_id, size)
-            self.counts.tell("chats")
+        async for group in self.groups():
+            await self._write(sink, group)
         if self.ids is None:
             await self._ledger(sink)
         rows = self.counts.rows
@@ -218,7 +219,20 @@ class Export:
         await asyncio.to_thread(sink.flush)
         return ExportReport(**totals, missing=self._missing, size=sink.size, sha256=digest)
 
-    async def chats(self) -> AsyncIterator[tuple[UUID, int]]:
+    async def groups(self) -> AsyncIterator[dict[UUID, int]]:
+        """The chats that are meant, as many at a time as have a page of messages, or one that has more."""
+        group: dict[UUID, int] = {}
+        weight = 0
+        async for chat_id, size in self._chats():
+            if group and (len(group) >= PAGE or weight + size > PAGE):
+                yield group
+                group, weight = {}, 0
+            group[chat_id] = size
+            weight += size
+        if group:
+            yield group
+
+    async def _chats(self) -> AsyncIterator[tuple[UUID, int]]:
         """Ids of the chats that are meant, in their order, with the number of their messages."""
         if self.ids is not None:
             ids = self.ids
@@ -241,31 +255,38 @@ class Export:
                 return
             after = page[-1][0]
 
-    async def _chat(self, sink: Sink, chat_id: UUID, size: int) -> None:
+    async def _write(self, sink: Sink, group: Mapping[UUID, int]) -> None:
+        """Chats of these sizes, read in one view of the database."""
         lines = ChatLines(tables=self.tables, layout=self.layout, owner=self.which.owner)
-        deadline = self.access.deadline + PER_MESSAGE * size
+        deadline = self.access.deadline + PER_MESSAGE * sum(group.values())
         access = open_access(self.session, self.records, deadline=deadline)
+        ids = list(group)
         with Spool() as spool:
 
-            def read(connection: Connection) -> Written | None:
+            def read(connection: Connection) -> Batch:
                 spool.clear()
-                return lines.write(connection, chat_id, spool.put, self._seen)
+                return lines.write(connection, ids, spool.put, self._seen)
 
-            for _ in range(_PATIENCE):
-                written = await access.read(read)
-                if written is None:
-                    return
-                if not written.moved:
-                    break
-            else:
-                msg = f"chat {chat_id} kept changing while it was read; export it again when it rests"
-                raise ChatBusyError(msg)
+            batch = await access.read(read)
+            if batch.moved and len(ids) > 1:
+                for chat_id, size in group.items():
+                    await self._write(sink, {chat_id: size})
+                return
+            tries = 1
+            while batch.moved:
+                if tries == _PATIENCE:
+                    msg = f"chat {ids[0]} kept changing while it was read; export it again when it rests"
+                    raise ChatBusyError(msg)
+                batch = await access.read(read)
+                tries += 1
             await asyncio.to_thread(self._copy, spool, sink)
-        self._seen.update(written.contents)
-        self._exported.add(chat_id)
-        self._missing += written.missing
-        self.counts.rows += written.rows
-        self.counts.seen += 1
+        self._seen.update(batch.contents)
+        for written in batch.chats:
+            self._exported.add(written.id)
+            self._missing += written.missing
+            self.counts.rows += written.rows
+            self.counts.seen += 1
+            self.counts.tell("chats")
 
     def _copy(self, lines: Iterable[bytes], sink: Sink) -> None:
         for body in lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, Protocol, Self, TypeAlias
@@ -47,22 +48,24 @@ class Source:
         """Keep how it is read."""
         self._read = read
 
-    def lines(self, longest: int) -> Iterator[bytes]:
+    def lines(self, longest: int, first: int) -> Iterator[bytes]:
         """Its lines with their ends; the last may lack one, and one that is too long is cut.
 
         Args:
             longest: bytes of a line at most.
+            first: of the first line, so that not much is read of what is another file altogether.
         """
         pieces: list[bytes] = []
         length = 0
+        limit = first
         while data := self._piece():
             start = 0
             while end := data.find(b"\n", start) + 1:
                 yield b"".join((*pieces, data[start:end]))
-                pieces, length, start = [], 0, end
+                pieces, length, start, limit = [], 0, end, longest
             pieces.append(data[start:])
             length += len(data) - start
-            if length >= longest:
+            if length >= limit:
                 break
         if rest := b"".join(pieces):
             yield rest
@@ -129,7 +132,7 @@ def unwritable(error: OSError) -> NodeLLMError:
         error: the system's.
     """
     reason = os.strerror(error.errno) if error.errno else type(error).__name__
-    return StorageError(f"the file cannot be written ({reason}); make room, check the path, and export again")
+    return StorageError(f"the file cannot be written ({reason}); make room, check the path, and try again")
 
 
 @contextlib.contextmanager
@@ -158,6 +161,8 @@ def opened_source(fp: Readable) -> Iterator[Source]:
 def opened_sink(fp: Writable) -> Iterator[Sink]:
     """What is to be written; a file of a path appears there when all of it has been written.
 
+    A device or a named pipe is written to as it is.
+
     Args:
         fp: a path or a binary file.
 
@@ -169,7 +174,17 @@ def opened_sink(fp: Writable) -> Iterator[Sink]:
         yield sink
         sink.flush()
         return
-    path = Path(fp)
+    path = Path(os.path.realpath(fp))  # a link stays one
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        try:
+            device = path.open("wb", buffering=0)
+        except OSError as error:
+            raise unwritable(error) from error
+        with device:
+            sink = Sink(device.write)
+            yield sink
+            sink.flush()
+        return
     try:
         number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     except OSError as error:
@@ -183,6 +198,8 @@ def opened_sink(fp: Writable) -> Iterator[Sink]:
             sink.flush()
             _synced(file)
         try:
+            if path.exists():
+                shutil.copymode(path, part)  # otherwise it is for its owner alone: it is plain text
             part.replace(path)
         except OSError as error:
             raise unwritable(error) from error
@@ -218,8 +235,8 @@ class Spool:
     def __init__(self) -> None:
         """Begin with nothing."""
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOLED)  # noqa: SIM115 — closed by __exit__
-        self.lines = 0
-        """How many there are."""
+        self.size = 0
+        """Bytes of the lines."""
 
     def put(self, body: bytes) -> None:
         """Keep a line.
@@ -233,13 +250,13 @@ class Spool:
         except OSError as error:
             msg = "the folder for temporary files cannot be written; make room, or name another one in TMPDIR"
             raise StorageError(msg) from error
-        self.lines += 1
+        self.size += len(body) + 1
 
     def clear(self) -> None:
         """Forget the lines."""
         self._file.seek(0)
         self._file.truncate()
-        self.lines = 0
+        self.size = 0
 
     def __iter__(self) -> Iterator[bytes]:
         """The lines, from the first."""

@@ -1,4 +1,4 @@
-"""Transactions of an import: one chat with everything in it, or a batch of ledger rows."""
+"""Transactions of an import: chats with everything in them, or a batch of ledger rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from nodellm_orm.store.absent import insert_absent, insert_or_date
 from nodellm_orm.store.deletion import LONG_AGO
 from nodellm_orm.store.entries import insert_plain, send
 from nodellm_orm.store.guard import CACHED
-from nodellm_orm.transfer.layout import CONTENTS
+from nodellm_orm.store.stale import mark
+from nodellm_orm.transfer.layout import CONTENTS, TABLES
 from nodellm_orm.transfer.segments import stored_rows
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ BATCH: Final = 250
 """Rows that are sent at once."""
 _WEIGHT: Final = 1 << 22
 """Characters or bytes, likewise."""
+UNPREPARED: Final = frozenset({*CONTENTS, "requests"})
+"""Tables whose rows are compared with what is there before they are made ready."""
 
 
 class AsInFile:
@@ -72,72 +75,86 @@ class Target:
 
 @dataclass(slots=True, kw_only=True)
 class ChatInsertion:
-    """One transaction: a chat that is not there yet; it may be run again.
+    """One transaction: chats that are not there yet; it may be run again.
 
     Args:
         target: where to.
-        segment: its lines.
+        segments: their lines.
     """
 
     target: Target
-    segment: Segment
+    segments: Sequence[Segment]
     rows: Counter[str] = field(default_factory=Counter)
     kept: int = 0
 
     def __call__(self, connection: Connection) -> Counter[str]:
-        """Write all rows; the chat's own first, so that whoever writes the same chat waits."""
+        """Write all rows; a chat's own before those in it, so that whoever writes the same chat waits."""
         self.rows, self.kept = Counter(), 0
-        batch: list[Fields] = []
-        current: TableLayout | None = None
+        waiting: dict[str, list[Fields]] = {suffix: [] for suffix in TABLES}
         weight = 0
-        for layout, row in stored_rows(self.target.layout, self.segment.spool):
-            if current is not None and (layout is not current or len(batch) >= BATCH or weight > _WEIGHT):
-                self._send(connection, current, batch)
-                batch, weight = [], 0
-            current = layout
-            batch.append(row)
-            weight += sum(len(value) for value in row.values() if isinstance(value, str | bytes))
-        if current is not None:
-            self._send(connection, current, batch)
+        for segment in self.segments:
+            for layout, row in stored_rows(self.target.layout, segment.spool):
+                rows = waiting[layout.suffix]
+                rows.append(row if layout.suffix in UNPREPARED else ready(self.target, layout, row, segment.owner))
+                weight += _weight(row)
+                if len(rows) >= BATCH or weight > _WEIGHT:
+                    self._send(connection, waiting)
+                    weight = 0
+        self._send(connection, waiting)
         return self.rows
 
     def confirm(self, connection: Connection) -> Counter[str] | None:
         """What was written, if it was."""
-        there = connection.execute(_there(self.target.tables.chats), {"b_ids": [self.segment.id]}).first()
-        return None if there is None else self.rows
+        ids = [segment.id for segment in self.segments]
+        return self.rows if len(chat_owners(connection, self.target.tables, ids)) == len(ids) else None
 
-    def _send(self, connection: Connection, layout: TableLayout, rows: list[Fields]) -> None:
-        if layout.suffix in CONTENTS:
-            send_contents(connection, self.target, layout, rows, used=True)
-        elif layout.suffix == "requests":
-            new, kept = new_requests(connection, self.target, rows)
-            send_rows(connection, self.target, layout, new, self.segment.owner)
-            self.rows["requests"] += len(new)
-            self.kept += kept
-        else:
-            send_rows(connection, self.target, layout, rows, self.segment.owner)
-            self.rows[layout.suffix] += len(rows)
+    def _send(self, connection: Connection, waiting: Mapping[str, list[Fields]]) -> None:
+        """What waits, table after table: what others refer to comes first."""
+        for suffix, rows in waiting.items():
+            layout = self.target.layout[suffix]
+            if suffix in CONTENTS:
+                send_contents(connection, self.target, layout, rows, used=True)
+            elif suffix == "requests":
+                new, kept = new_requests(connection, self.target, rows)
+                send_requests(connection, self.target, new)
+                self.rows[suffix] += len(new)
+                self.kept += kept
+            else:
+                send(connection, insert_plain(layout.table), rows)
+                self.rows[suffix] += len(rows)
+            rows.clear()
 
 
-def send_rows(
-    connection: Connection, target: Target, layout: TableLayout, rows: Sequence[Fields], owner: str | None
-) -> None:
-    """New rows, encrypted where they are to be, for their new owner.
+def _weight(row: Fields) -> int:
+    return sum(len(value) for value in row.values() if isinstance(value, str | bytes))
+
+
+def ready(target: Target, layout: TableLayout, row: Fields, owner: str | None) -> Fields:
+    """A row of a chat as it is to be written, encrypted where it is to be, for its new owner.
+
+    Args:
+        target: where to.
+        layout: its table.
+        row: as in the file.
+        owner: whose chat it is in the file.
+    """
+    suffix = layout.suffix
+    row = _for_owner(target, row)
+    if suffix == "chats":
+        row = _let_go(row)
+    return target.tables.sealer.sealed(suffix, row, owner=target.owner_of(owner), key=row["id"])
+
+
+def send_requests(connection: Connection, target: Target, rows: Sequence[Fields]) -> None:
+    """New rows of the ledger, for their new owner; the hours that they belong to are marked.
 
     Args:
         connection: in a transaction.
         target: where to.
-        layout: their table.
         rows: as in the file.
-        owner: whose chat it is in the file; of a row with an owner of its own, that one.
     """
-    suffix = layout.suffix
-    ready = [_for_owner(target, row) for row in rows]
-    if suffix == "chats":
-        ready = [_let_go(row) for row in ready]
-    if suffix != "requests":
-        ready = target.tables.sealer.sealed_rows(suffix, ready, owner=target.owner_of(owner))
-    send(connection, insert_plain(layout.table), ready)
+    send(connection, insert_plain(target.tables.requests), [_for_owner(target, row) for row in rows])
+    mark(connection, target.tables, [row["created_at"] for row in rows])
 
 
 def _for_owner(target: Target, row: Fields) -> Fields:
@@ -184,6 +201,8 @@ def new_requests(connection: Connection, target: Target, rows: Sequence[Fields])
     Raises:
         ChatError: a row is there with something else in it.
     """
+    if not rows:
+        return [], 0
     layout = target.layout["requests"]
     ids = [row["id"] for row in rows]
     found = connection.execute(_requests(layout.table, layout.names), {"b_ids": ids}).mappings()
@@ -220,38 +239,52 @@ class LedgerInsertion:
     def __call__(self, connection: Connection) -> tuple[int, int]:
         """Write those that are not there; gives their number, and that of those that differ."""
         new, kept = new_requests(connection, self.target, self.rows)
-        send_rows(connection, self.target, self.target.layout["requests"], new, None)
+        send_requests(connection, self.target, new)
         return len(new), kept
 
 
 @dataclass(slots=True, kw_only=True)
 class ContentsInsertion:
-    """One transaction: what a chat that stays as it is brings for chats that follow in the file.
+    """One transaction: what chats that stay as they are bring for chats that follow in the file.
 
     Args:
         target: where to.
-        segment: the chat's lines.
+        segments: the chats' lines.
     """
 
     target: Target
-    segment: Segment
+    segments: Sequence[Segment]
 
     def __call__(self, connection: Connection) -> None:
         """Write what is not there."""
-        for layout, row in stored_rows(self.target.layout, self.segment.spool):
-            if layout.suffix in CONTENTS:
-                send_contents(connection, self.target, layout, [row], used=False)
+        waiting: dict[str, list[Fields]] = {suffix: [] for suffix in CONTENTS}
+        weight = 0
+        for segment in self.segments:
+            for layout, row in stored_rows(self.target.layout, segment.spool):
+                if layout.suffix in CONTENTS:
+                    waiting[layout.suffix].append(row)
+                    weight += _weight(row)
+                    if weight > _WEIGHT:
+                        self._send(connection, waiting)
+                        weight = 0
+        self._send(connection, waiting)
+
+    def _send(self, connection: Connection, waiting: Mapping[str, list[Fields]]) -> None:
+        for suffix, rows in waiting.items():
+            send_contents(connection, self.target, self.target.layout[suffix], rows, used=False)
+            rows.clear()
 
 
-def chat_owner(connection: Connection, tables: Tables, chat_id: UUID) -> Mapping[Any, Any] | None:
-    """Whose chat it is that has an id, also one that is being deleted; ``None``: there is none.
+def chat_owners(connection: Connection, tables: Tables, ids: Sequence[UUID]) -> dict[UUID, str | None]:
+    """Which of some chats are there, also those that are being deleted, and whose they are.
 
     Args:
         connection: where.
         tables: the records' tables.
-        chat_id: the id.
+        ids: the chats.
     """
-    return connection.execute(_there(tables.chats), {"b_ids": [chat_id]}).mappings().first()
+    rows = connection.execute(_there(tables.chats), {"b_ids": list(ids)})
+    return {row.id: row.owner for row in rows}
 
 
 # ── statements ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -263,7 +296,7 @@ def _among(table: Table) -> Any:
 
 @lru_cache(maxsize=CACHED)
 def _there(chats: Table) -> Select[Any]:
-    return select(chats.c.owner, chats.c.active_turn_id).where(_among(chats))
+    return select(chats.c.id, chats.c.owner).where(_among(chats))
 
 
 @lru_cache(maxsize=CACHED)

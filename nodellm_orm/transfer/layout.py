@@ -8,10 +8,12 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from nodellm_orm.domain.messages import MessageStatus, Role
+from nodellm_orm.errors import StorageError
 from nodellm_orm.ports.statuses import AttemptStatus, CallStatus, TurnStatus
 from nodellm_orm.store.guard import CACHED
 from nodellm_orm.store.mixins import needs_value
 from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.sealed import Sealed
 from nodellm_orm.store.types import OwnerScope
 from nodellm_orm.transfer.values import BadValueError, value_of
 
@@ -52,6 +54,9 @@ _WORDS: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("tool_calls", "status"): frozenset(get_args(CallStatus)),
     ("requests", "status"): frozenset(get_args(AttemptStatus)),
 }
+
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,4 +222,24 @@ def encoded(value: Mapping[str, object]) -> bytes:
     Args:
         value: strings, numbers, booleans, lists and objects of these.
     """
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode("utf-8")
+    return _ENCODER.encode(value).encode("utf-8")
+
+
+def line_of(layout: TableLayout, row: Mapping[Any, Any]) -> bytes:
+    """A row as a line.
+
+    Args:
+        layout: its table.
+        row: values by column, decrypted.
+
+    Raises:
+        StorageError: a value is not one of its column; who stored it did it past this package.
+    """
+    try:
+        return layout.line(row)
+    except (ValueError, TypeError, AttributeError) as error:
+        key = next((row[name] for name in ("id", "sha256") if name in row), None)
+        sealed = any(isinstance(value, Sealed) for value in row.values())
+        told = "is encrypted in a column that is not" if sealed else "has a value that its column cannot hold"
+        msg = f"row {key} of {layout.table.name} {told}; verify() tells more; correct it, and export again"
+        raise StorageError(msg, details={"table": layout.table.name, "id": str(key)}) from error

@@ -25,6 +25,8 @@ END: Final = "end"
 """The first name in its last line."""
 LINE: Final = 1 << 30
 """Bytes of a line at most: as much as any database takes of one value."""
+_FIRST: Final = 1 << 20
+"""Bytes of the first line at most, which names columns."""
 _SUM: Final = 16
 """Hexadecimal digits of a line's sum."""
 _END: Final = re.compile(rb',"sum":"([0-9a-f]{%d})"\}\Z' % _SUM)
@@ -125,6 +127,23 @@ _DAMAGED: Final = (
     "its sum is not right: the line was changed, cut, moved or repeated, or one before it is missing; "
     "take another copy of the file, or export again"
 )
+_CONVERTED: Final = (
+    "its line ends were changed to CRLF, and with them the sums; copy files as they are, in binary mode, "
+    "or export again"
+)
+_BEGINNING: Final = b'{"nodellm_orm"'
+_OTHERS: Final = {
+    b"\x1f\x8b": "it is compressed, open it with gzip.open(path, 'rb')",
+    b"BZh": "it is compressed, open it with bz2.open(path, 'rb')",
+    b"\xfd7zXZ": "it is compressed, open it with lzma.open(path, 'rb')",
+    b"\x28\xb5\x2f\xfd": "it is compressed by zstd, decompress it first",
+    b"PK\x03\x04": "it is a zip archive, extract the file first",
+    b"PAR1": "it is a Parquet file: such tables are for analysis, and cannot be imported",
+    b"\xef\xbb\xbf": "an editor has put a byte order mark before it; copy files as they are",
+    b"\xff\xfe": "it was converted to UTF-16; copy files as they are",
+    b"\xfe\xff": "it was converted to UTF-16; copy files as they are",
+}
+"""What other files begin with."""
 _CUT: Final = "the file ends before its last line; take another copy of it, or export again"
 
 
@@ -138,12 +157,15 @@ def read_lines(source: Source) -> Iterator[Line]:
         StorageError: a line is damaged, or the file ends where another line has to come.
     """
     chain, number, ended = Chain(), 0, False
-    for number, raw in enumerate(source.lines(LINE), start=1):
+    for number, raw in enumerate(source.lines(LINE, _FIRST), start=1):
+        if number == 1 and not raw.startswith(_BEGINNING):
+            refuse(number, _no_file(raw))
         if not raw.endswith(b"\n"):
-            refuse(number, _CUT if len(raw) < LINE else f"it is longer than {LINE} bytes")
+            longest = LINE if number > 1 else _FIRST
+            refuse(number, _CUT if len(raw) < longest else f"it is longer than {longest} bytes")
         body = chain.opened(raw[:-1])
         if body is None:
-            refuse(number, _DAMAGED if number > 1 else _no_file(raw))
+            refuse(number, _CONVERTED if raw.endswith(b"\r\n") else _DAMAGED)
         line = parsed(number, body, chain.before)
         ended = line.kind == END
         yield line
@@ -172,7 +194,5 @@ def parsed(number: int, body: bytes, before: str = "") -> Line:
 
 
 def _no_file(raw: bytes) -> str:
-    if raw.startswith(b'{"nodellm_orm"'):
-        return _DAMAGED
-    told = "; it is compressed, open it with gzip.open(path, 'rb')" if raw.startswith(b"\x1f\x8b") else ""
+    told = next((f"; {told}" for mark, told in _OTHERS.items() if raw.startswith(mark)), "")
     return f"it is not the first line of what export_chats() writes{told}"

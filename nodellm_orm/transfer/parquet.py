@@ -15,8 +15,9 @@ from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.store.escaping import escape
 from nodellm_orm.store.types import Count, Money, UtcDateTime
 from nodellm_orm.transfer.files import unwritable
+from nodellm_orm.transfer.pages import Pages, chat_rows
 from nodellm_orm.transfer.reports import ExportReport
-from nodellm_orm.transfer.rows import PAGE, chat_row, page_of_chat
+from nodellm_orm.transfer.rows import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -53,11 +54,8 @@ async def write_tables(export: Export, folder: object) -> ExportReport:
         messages = files.enter_context(_TableFile(path / MESSAGES, export.layout["messages"], owner=True))
         ledger = files.enter_context(_TableFile(path / LEDGER, export.layout["requests"]))
         chats = 0
-        async for chat_id, _ in export.chats():
-            if await _messages(export, chat_id, messages):
-                chats += 1
-            export.counts.seen += 1
-            export.counts.tell("chats")
+        async for group in export.groups():
+            chats += await _messages(export, list(group), messages)
         await _ledger(export, ledger)
         await asyncio.to_thread(messages.flush)
         await asyncio.to_thread(ledger.flush)
@@ -79,45 +77,48 @@ def _made(folder: object) -> Path:
     return path
 
 
-async def _messages(export: Export, chat_id: UUID, file: _TableFile) -> bool:
-    """The messages of a chat, page by page; says whether it was there."""
+async def _messages(export: Export, ids: Sequence[UUID], file: _TableFile) -> int:
+    """The messages of chats, page by page; says how many chats were there."""
     tables, layout, owner = export.tables, export.layout, export.which.owner
-    chat = await export.access.read(lambda c: chat_row(c, layout["chats"], tables, chat_id, owner))
-    if chat is None:
-        return False
-    after: int | None = None
-    while True:
-        place = after
-        page = await export.access.read(
-            lambda c: page_of_chat(c, layout["messages"], tables, chat_id, chat["owner"], after=place)  # noqa: B023 — awaited before the next round
-        )
-        await asyncio.to_thread(file.put, page, chat["owner"])
+    chats = await export.access.read(lambda c: chat_rows(c, layout["chats"], tables, ids, owner))
+    owners = {chat_id: chat["owner"] for chat_id, chat in chats.items()}
+    pages = Pages(layout["messages"], tables, owners)
+    while not pages.ended:
+        page = await export.access.read(pages.read)
+        pages.advance(page)
+        await asyncio.to_thread(file.put, page, owners)
         export.counts.rows["messages"] += len(page)
-        if len(page) < PAGE:
-            return True
-        after = page[-1]["position"]
+    for _ in chats:
+        export.counts.seen += 1
+        export.counts.tell("chats")
+    return len(chats)
 
 
 async def _ledger(export: Export, file: _TableFile) -> None:
     """The whole ledger of the owner, or the rows of the chats that were named."""
     layout = export.layout["requests"]
-    for chat_id in (None,) if export.ids is None else tuple(export.ids):
-        after: UUID | None = None
-        while True:
-            one, place = chat_id, after
-            page: Sequence[Mapping[Any, Any]] = await export.access.read(
-                lambda c: (
-                    export.which.ledger(c, export.tables, layout.names, place, every=True)  # noqa: B023 — awaited before the next round
-                    if one is None  # noqa: B023 — likewise
-                    else page_of_chat(c, layout, export.tables, one, None, after=place)  # noqa: B023 — likewise
-                )
-            )
-            await asyncio.to_thread(file.put, page)
-            export.counts.rows["requests"] += len(page)
-            export.counts.tell("ledger")
-            if len(page) < PAGE:
-                break
-            after = page[-1]["id"]
+    for start in range(0, len(export.ids or ()), PAGE):
+        pages = Pages(layout, export.tables, dict.fromkeys((export.ids or [])[start : start + PAGE]))
+        while not pages.ended:
+            page: Sequence[Mapping[Any, Any]] = await export.access.read(pages.read)
+            pages.advance(page)
+            await _ledger_page(export, file, page)
+    after: UUID | None = None
+    while export.ids is None:
+        place = after
+        page = await export.access.read(
+            lambda c: export.which.ledger(c, export.tables, layout.names, place, every=True)  # noqa: B023 — awaited before the next round
+        )
+        await _ledger_page(export, file, page)
+        if len(page) < PAGE:
+            return
+        after = page[-1]["id"]
+
+
+async def _ledger_page(export: Export, file: _TableFile, page: Sequence[Mapping[Any, Any]]) -> None:
+    await asyncio.to_thread(file.put, page)
+    export.counts.rows["requests"] += len(page)
+    export.counts.tell("ledger")
 
 
 class _TableFile:
@@ -142,18 +143,19 @@ class _TableFile:
         self._weight = 0
         self._writer: Any = None
 
-    def put(self, rows: Sequence[Mapping[Any, Any]], owner: str | None = None) -> None:
+    def put(self, rows: Sequence[Mapping[Any, Any]], owners: Mapping[UUID, str | None] | None = None) -> None:
         """Write rows, a little later.
 
         Args:
             rows: values by column, decrypted.
-            owner: whose they are.
+            owners: whose their chats are, where rows do not say.
         """
         for row in rows:
             line = {field.name: self._value(field.name, row[field.name]) for field in self._layout.fields}
-            self._waiting.append(
-                {self._owner: None if owner is None else escape(owner), **line} if self._owner else line
-            )
+            if self._owner and owners is not None:
+                owner = owners[row["chat_id"]]
+                line[self._owner] = None if owner is None else escape(owner)
+            self._waiting.append(line)
             self._weight += sum(len(value) for value in line.values() if isinstance(value, str))
         if len(self._waiting) >= _GROUP or self._weight >= _WEIGHT:
             self.flush()

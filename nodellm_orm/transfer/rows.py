@@ -1,4 +1,4 @@
-"""Rows by the page: each table of a chat in the order of its key, so that memory does not grow with the chat."""
+"""Which chats and ledger rows are meant, by the page, and the view in which they are read."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, bindparam, func, or_, select
 
 from nodellm_orm.ports.owners import ANY_OWNER
-from nodellm_orm.store.guard import CACHED, chat_parameters, of_chat, there
-from nodellm_orm.transfer.layout import KEYS
+from nodellm_orm.store.guard import CACHED, there
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.define import Tables
-    from nodellm_orm.transfer.layout import TableLayout
 
     Fields = dict[str, Any]
     """A row's values by column."""
@@ -132,91 +130,6 @@ def one_view(connection: Connection) -> Iterator[bool]:
         connection.rollback()
 
 
-def chat_row(connection: Connection, layout: TableLayout, tables: Tables, chat_id: UUID, owner: Owner) -> Fields | None:
-    """A chat's own row, decrypted; ``None`` when it is not there, or is being deleted.
-
-    Args:
-        connection: where.
-        layout: the columns.
-        tables: the records' tables.
-        chat_id: the chat.
-        owner: whose.
-    """
-    names = tuple(dict.fromkeys((*layout.names, *STATE)))
-    statement = _chat(tables.chats, names, any_owner=owner is ANY_OWNER)
-    row = connection.execute(statement, chat_parameters(chat_id, owner)).mappings().first()
-    if row is None:
-        return None
-    return dict(tables.sealer.opened("chats", row, owner=row["owner"], key=chat_id))
-
-
-def rows_of_chat(
-    connection: Connection, layout: TableLayout, tables: Tables, chat_id: UUID, owner: str | None
-) -> Iterator[Mapping[Any, Any]]:
-    """The rows of a chat in one table, decrypted, in the order of their key.
-
-    Args:
-        connection: where.
-        layout: the table and its columns.
-        tables: the records' tables.
-        chat_id: the chat.
-        owner: whose it is.
-    """
-    after: Any = None
-    while True:
-        page = page_of_chat(connection, layout, tables, chat_id, owner, after=after)
-        yield from page
-        if len(page) < PAGE:
-            return
-        after = page[-1][KEYS[layout.suffix]]
-
-
-def page_of_chat(
-    connection: Connection,
-    layout: TableLayout,
-    tables: Tables,
-    chat_id: UUID,
-    owner: str | None,
-    *,
-    after: UUID | int | None,
-) -> Sequence[Mapping[Any, Any]]:
-    """A page of the rows of a chat in one table, decrypted, in the order of their key.
-
-    Args:
-        connection: where.
-        layout: the table and its columns.
-        tables: the records' tables.
-        chat_id: the chat.
-        owner: whose it is.
-        after: the key of the last row of the page before.
-    """
-    suffix = layout.suffix
-    statement = _rows(layout.table, layout.names, KEYS[suffix], placed=after is not None)
-    place = {} if after is None else {"b_after": after}
-    page = connection.execute(statement, {"b_chat": chat_id, **place, "b_limit": PAGE}).mappings()
-    if suffix == "requests":
-        return page.all()
-    return [tables.sealer.opened(suffix, row, owner=owner, key=row["id"]) for row in page]
-
-
-def content(
-    connection: Connection, layout: TableLayout, tables: Tables, owner: str | None, digest: str
-) -> Fields | None:
-    """A file with its bytes, or a text; ``None`` when it is not stored.
-
-    Args:
-        connection: where.
-        layout: the table and its columns.
-        tables: the records' tables.
-        owner: whose.
-        digest: its digest.
-    """
-    suffix = layout.suffix
-    names = tuple(dict.fromkeys((*layout.names, "data" if suffix == "blobs" else "text")))
-    row = connection.execute(_content(layout.table, names), {"b_owner": owner, "b_digest": digest}).mappings().first()
-    return None if row is None else dict(tables.sealer.opened(suffix, row, owner=owner, key=digest))
-
-
 def sizes(connection: Connection, tables: Tables, ids: Sequence[UUID], owner: Owner) -> Mapping[UUID, int]:
     """How many messages chats have; those that are not there for an owner are left out.
 
@@ -275,20 +188,6 @@ def _sizes(chats: Table, *, any_owner: bool) -> Select[Any]:
 
 
 @lru_cache(maxsize=CACHED)
-def _chat(chats: Table, names: tuple[str, ...], *, any_owner: bool) -> Select[Any]:
-    return select(*(chats.c[name] for name in names)).where(*of_chat(chats, ANY_OWNER if any_owner else None))
-
-
-@lru_cache(maxsize=CACHED)
-def _rows(table: Table, names: tuple[str, ...], key: str, *, placed: bool) -> Select[Any]:
-    conditions = [table.c.chat_id == bindparam("b_chat", type_=table.c.chat_id.type)]
-    if placed:
-        conditions.append(table.c[key] > bindparam("b_after", type_=table.c[key].type))
-    columns = [table.c[name] for name in names]
-    return select(*columns).where(*conditions).order_by(table.c[key]).limit(bindparam("b_limit"))
-
-
-@lru_cache(maxsize=CACHED)
 def _ledger(
     requests: Table, chats: Table, names: tuple[str, ...], shape: _Shape, *, placed: bool, every: bool
 ) -> Select[Any]:
@@ -300,11 +199,3 @@ def _ledger(
         conditions.append(or_(requests.c.chat_id.is_(None), and_(requests.c.chat_id.is_not(None), ~of)))
     columns = [requests.c[name] for name in names]
     return select(*columns).where(*conditions).order_by(requests.c.id).limit(bindparam("b_limit"))
-
-
-@lru_cache(maxsize=CACHED)
-def _content(table: Table, names: tuple[str, ...]) -> Select[Any]:
-    return select(*(table.c[name] for name in names)).where(
-        table.c.owner == bindparam("b_owner", type_=table.c.owner.type),
-        table.c.sha256 == bindparam("b_digest", type_=table.c.sha256.type),
-    )

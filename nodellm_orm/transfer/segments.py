@@ -11,6 +11,7 @@ from nodellm_orm.domain.digests import digest_of_text
 from nodellm_orm.transfer.chatlines import end_of_chat
 from nodellm_orm.transfer.layout import CONTENTS, KEYS, TABLES
 from nodellm_orm.transfer.lines import parsed
+from nodellm_orm.transfer.named import PIECE, data_line
 from nodellm_orm.transfer.values import BadValueError, read_bytes
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class SegmentReader:
         self._key: Any = None
         self._blob: _Blob | None = None
         row = self._row(line)
+        self._next: int = row.get("next_position", 0)
         self.segment = Segment(spool=spool, first=line.number, id=row["id"], owner=row["owner"])
         self._hash.update(line.body)
         spool.put(line.body)
@@ -95,6 +97,11 @@ class SegmentReader:
         place, key = TABLES.index(line.kind), row[KEYS[line.kind]]
         if place < self._place or (place == self._place and not key > self._key):
             line.refuse("its row is not in the order in which this package writes them")
+        if line.kind == "messages" and key != (following := 0 if place > self._place else self._key + 1):
+            line.refuse(
+                f"its position is {key}, and {following} comes next: the chat is damaged, or was when it was exported; "
+                "verify() tells more there"
+            )
         self._place, self._key = place, key
         return row
 
@@ -113,7 +120,10 @@ class SegmentReader:
         if line.kind != "data":
             line.refuse("the bytes of a file have to come here")
         try:
-            finished = blob.take(read_bytes(line.value))
+            data = read_bytes(line.value)
+            if line.body != data_line(data) or len(data) != min(PIECE, blob.missing):
+                line.refuse("data is not as long as it has to be, or not written the way this package writes it")
+            finished = blob.take(data)
         except BadValueError as error:
             line.refuse(f"data {error}")
         self._spool.put(line.body)
@@ -124,6 +134,9 @@ class SegmentReader:
         digest = self._hash.hexdigest()
         if line.body != end_of_chat(self.segment.id, self.segment.rows, digest):
             line.refuse("the chat above is not what this line says of it; take another copy of the file")
+        messages = self.segment.rows["messages"]
+        if self._next != messages:
+            line.refuse(f"the chat above has {messages} messages, and says that {self._next} is the next position")
         self.segment.digest, self.segment.last = digest, line.number
 
 
@@ -132,9 +145,8 @@ class _Blob:
     """Bytes of a file that are coming."""
 
     sha256: str
-    size: int
+    missing: int
     _hash: Any = field(default_factory=hashlib.sha256)
-    _length: int = 0
 
     def take(self, data: bytes) -> bool:
         """Some of them; says whether these were the last.
@@ -143,11 +155,8 @@ class _Blob:
             BadValueError: they are not those that the digest names.
         """
         self._hash.update(data)
-        self._length += len(data)
-        if not data or self._length > self.size:
-            msg = "is not as long as the size of the file says"
-            raise BadValueError(msg)
-        if self._length < self.size:
+        self.missing -= len(data)
+        if self.missing:
             return False
         if self._hash.hexdigest() != self.sha256:
             msg = "is not what the file's digest says"

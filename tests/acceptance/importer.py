@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -23,6 +22,6 @@ async def work(url: str, path: str, where: Where, number: int) -> None:
     await engine.dispose()
 
 
-if __name__ == "__main__":
-    url, path, where, number = sys.argv[1:]
-    asyncio.run(work(url, path, cast("Where", where), int(number)))
+def main(url: str, path: str, where: Where, number: int) -> None:
+    """What the process runs."""
+    asyncio.run(work(url, path, where, number))

@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 import gzip
 import io
-import json
 import os
 import signal
-import subprocess
 import sys
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -44,13 +41,26 @@ from nodellm_orm import (
     tool,
     verify,
 )
-from nodellm_orm.store.records import RECORDS
 from nodellm_orm.testing import FakeCall
-from nodellm_orm.transfer.exporting import end_of_file
-from nodellm_orm.transfer.lines import Chain
+from nodellm_orm.transfer.layout import TABLES
+from tests.acceptance import importer
+from tests.acceptance.forks import status_of
 from tests.acceptance.healthy import HOSTILE, OWNER, PNG, get_weather, healthy
-from tests.acceptance.speakers import Says, Speaker
-from tests.integration.databases import empty_database, migrated_database
+from tests.acceptance.speakers import Says
+from tests.acceptance.transfers import (
+    SPEAKER,
+    T,
+    database,
+    exported,
+    long_chat,
+    message_row,
+    objects,
+    resealed,
+    rows_of,
+    small,
+    tiny_chats,
+)
+from tests.integration.databases import empty_database
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -62,46 +72,10 @@ if TYPE_CHECKING:
     from tests.acceptance.victim import Where
     from tests.integration.databases import DatabaseKind
 
-SPEAKER = Speaker("anthropic")
-T = RECORDS.tables
 PAIRS = [
     pytest.param(*pair, marks=[getattr(pytest.mark, kind) for kind in pair if kind != "sqlite"], id="-".join(pair))
     for pair in permutations(("sqlite", "postgresql", "mysql"), 2)
 ]
-
-
-@asynccontextmanager
-async def database(kind: DatabaseKind, folder: Path) -> AsyncIterator[AsyncEngine]:
-    """An engine on a database with the tables in it."""
-    async with migrated_database(kind, folder) as url:
-        engine = create_async_engine(url)
-        try:
-            yield engine
-        finally:
-            await engine.dispose()
-
-
-async def exported(engine: AsyncEngine, **options: Any) -> bytes:
-    """A file of what is there."""
-    file = io.BytesIO()
-    await export_chats(engine, file, **options)
-    return file.getvalue()
-
-
-def objects(file: bytes) -> list[dict[str, Any]]:
-    """The lines of a file without their sums."""
-    return [{name: value for name, value in json.loads(line).items() if name != "sum"} for line in file.splitlines()]
-
-
-def resealed(lines: list[dict[str, Any]]) -> bytes:
-    """A file of these lines, with all sums right: what somebody makes who knows how."""
-    chain, out = Chain(), []
-    for line in lines:
-        body = json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode()
-        if "end" in line:
-            body = end_of_file(line["end"]["rows"], chain.digest)
-        out.append(chain.closed(body))
-    return b"".join(out)
 
 
 @pytest.fixture
@@ -154,8 +128,8 @@ async def test_every_row_survives(filled: tuple[AsyncEngine, Healthy], tmp_path:
     engine, _ = filled
     async with database("sqlite", tmp_path) as there:
         await import_chats(there, io.BytesIO(await exported(engine)))
-        for table in T:
-            before, after = await _rows(engine, table), await _rows(there, table)
+        for table in (getattr(T, name) for name in TABLES):
+            before, after = await rows_of(engine, table), await rows_of(there, table)
             local = {"lease_owner", "lease_until"} | ({"created_at"} if table is T.texts else set())
             for row in (*before, *after):
                 for name in local:
@@ -163,12 +137,6 @@ async def test_every_row_survives(filled: tuple[AsyncEngine, Healthy], tmp_path:
                 if row.get("status") == "running" and table is T.turns:
                     row["reason"] = "released"
             assert after == before, table.name
-
-
-async def _rows(engine: AsyncEngine, table: Any) -> list[dict[str, Any]]:
-    async with engine.connect() as connection:
-        rows = await connection.execute(select(table).order_by(*table.primary_key.columns))
-        return [dict(row) for row in rows.mappings()]
 
 
 async def test_a_running_turn_is_carried_on_where_it_is_imported(engine: AsyncEngine, tmp_path: Path) -> None:
@@ -225,7 +193,7 @@ async def test_another_owner(filled: tuple[AsyncEngine, Healthy], tmp_path: Path
         for expected in (chats.chats, 0):
             assert (await import_chats(there, io.BytesIO(file), owner="eve")).chats == expected
         for table in (T.chats, T.requests, T.blobs, T.texts):
-            assert {row["owner"] for row in await _rows(there, table)} == {"eve"}
+            assert {row["owner"] for row in await rows_of(there, table)} == {"eve"}
         assert (await verify(there)).ok
 
 
@@ -260,7 +228,7 @@ async def test_columns_of_a_host(tmp_path: Path) -> None:
             await import_chats(there, io.BytesIO(file))
         await import_chats(there, io.BytesIO(file), records=HOSTS)
         assert await exported(there, records=HOSTS) == file
-        assert extra.items() <= (await _rows(there, HOSTS.tables.chats))[0].items()
+        assert extra.items() <= (await rows_of(there, HOSTS.tables.chats))[0].items()
         await here.dispose()
         await there.dispose()
 
@@ -370,7 +338,7 @@ _ROWS = st.fixed_dictionaries(
 async def test_whatever_is_stored_survives(engine: AsyncEngine, tmp_path: Path, rows: dict[str, Any]) -> None:
     """Text with NUL, surrogates and marks, digits of any length, times and amounts: all read back equal elsewhere."""
     chat_id, now = UUID(int=1), datetime(2026, 1, 1, tzinfo=UTC)
-    chat = {"id": chat_id, "created_at": now, "updated_at": now, **rows["chat"]}
+    chat = {"id": chat_id, "next_position": 1, "created_at": now, "updated_at": now, **rows["chat"]}
     message = {"chat_id": chat_id, "position": 0, "id": UUID(int=2), "role": "user", "status": "complete"}
     request = {"id": UUID(int=3), "operation": "chat", "provider": "p", "requested_model": "m", "status": "ok"}
     request |= {"attempt": 1, "created_at": now, "owner": rows["chat"]["owner"]}
@@ -385,19 +353,11 @@ async def test_whatever_is_stored_survives(engine: AsyncEngine, tmp_path: Path, 
     async with database("sqlite", tmp_path) as there:
         await import_chats(there, io.BytesIO(file))
         for table in (T.chats, T.messages, T.requests):
-            assert await _rows(there, table) == await _rows(engine, table)
+            assert await rows_of(there, table) == await rows_of(engine, table)
         assert await exported(there) == file
 
 
 # ── damage ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def _small(engine: AsyncEngine) -> bytes:
-    async with SPEAKER.server(Says(text="One."), Says(text="Two.")) as server, SPEAKER.llm(server) as llm:
-        for number in range(2):
-            chat = await create_chat(engine, llm, title=f"chat {number}", owner=OWNER)
-            await chat.ask("?", files=[PNG])
-    return await exported(engine)
 
 
 def _damages(lines: list[bytes], number: int) -> list[tuple[str, list[bytes], int]]:
@@ -420,7 +380,7 @@ def _damages(lines: list[bytes], number: int) -> list[tuple[str, list[bytes], in
 
 async def test_every_damage_is_noticed_at_its_line(sqlite: AsyncEngine, tmp_path: Path) -> None:
     """Whatever happens to a line: the error names it, the chats before it are there whole, and nothing of others."""
-    file = await _small(sqlite)
+    file = await small(sqlite)
     lines = file.splitlines(keepends=True)
     ends = [place for place, line in enumerate(lines) if line.startswith(b'{"end_of_chat"')]
     furthest = 0
@@ -436,10 +396,10 @@ async def test_every_damage_is_noticed_at_its_line(sqlite: AsyncEngine, tmp_path
         assert await exported(there) == file
 
 
-def _changed(name: str, **changes: Any) -> Callable[[list[dict[str, Any]]], int]:
+def _changed(name: str, whole: Any = None, **changes: Any) -> Callable[[list[dict[str, Any]]], int]:
     def change(lines: list[dict[str, Any]]) -> int:
         place = next(place for place, line in enumerate(lines) if name in line)
-        lines[place] = {name: {**lines[place][name], **changes}}
+        lines[place] = {name: {**lines[place][name], **changes} if whole is None else whole}
         return place
 
     return change
@@ -498,6 +458,17 @@ def _head(**changes: Any) -> Callable[[list[dict[str, Any]]], int]:
         pytest.param(_changed("blobs", owner="eve"), "another owner", id="owner"),
         pytest.param(_changed("blobs", size=1), "not as long as", id="size"),
         pytest.param(_changed("blobs", size=-1), "negative", id="negative"),
+        pytest.param(_changed("data", "x"), "data is not base64", id="no-base64"),
+        pytest.param(_changed("messages", position=1), "position is 1, and 0 comes next", id="gap"),
+        pytest.param(_changed("messages", position=10**400), "not a whole number of 64 bits", id="digits"),
+        pytest.param(_changed("requests", cost="1" + "0" * 400), "not an amount", id="cost"),
+        pytest.param(_changed("chats", metadata="[" * 9999), "not the text of a JSON value", id="nesting"),
+        pytest.param(_changed("chats", metadata='{"a":1e400}'), "not the text of a JSON|not written the way", id="inf"),
+        pytest.param(_changed("chats", metadata='{"a":NaN}'), "not the text of a JSON value", id="constant"),
+        pytest.param(_changed("chats", metadata='{"a":1,"a":2}'), "not written the way", id="repeated"),
+        pytest.param(_changed("chats", [[]] * 3), "chats is not followed by an object", id="list"),
+        pytest.param(_changed("chats", owner={"a": 1}), "owner of chats is not a string", id="object"),
+        pytest.param(_changed("messages", created_at=None), "created_at of messages is not a string", id="null"),
         pytest.param(_changed("end_of_chat", sha256="0" * 64), "not what this line says", id="digest"),
         pytest.param(_changed("end", rows={"chats": 1}), "not what this line says", id="totals"),
     ],
@@ -506,7 +477,7 @@ async def test_what_is_not_understood_is_refused(
     change: Callable[[list[dict[str, Any]]], int], reason: str, sqlite: AsyncEngine, tmp_path: Path
 ) -> None:
     """Lines whose sums are right and that are not what they have to be: line and reason are told."""
-    lines = objects(await _small(sqlite))
+    lines = objects(await small(sqlite))
     place = change(lines)
     async with database("sqlite", tmp_path) as there:
         with pytest.raises(StorageError, match=reason) as caught:
@@ -519,7 +490,7 @@ async def test_what_is_not_understood_is_refused(
 
 async def test_a_stored_chat_with_something_else_in_it(sqlite: AsyncEngine, tmp_path: Path) -> None:
     """Another conversation under the same id is an error that names it, or stays as it is when that is asked for."""
-    file = await _small(sqlite)
+    file = await small(sqlite)
     first = UUID(next(line["chats"]["id"] for line in objects(file) if "chats" in line))
     async with database("sqlite", tmp_path) as there:
         await import_chats(there, io.BytesIO(file))
@@ -536,7 +507,7 @@ async def test_a_stored_chat_with_something_else_in_it(sqlite: AsyncEngine, tmp_
 
 async def test_a_ledger_row_with_something_else_in_it(sqlite: AsyncEngine, tmp_path: Path) -> None:
     """A row that was paid for is never overwritten: the chat that brings another one is an error, or leaves it."""
-    file = await _small(sqlite)
+    file = await small(sqlite)
     async with database("sqlite", tmp_path) as there:
         await import_chats(there, io.BytesIO(file))
         await purge(there, owner=OWNER)  # its ledger rows lead to nobody any more
@@ -549,7 +520,7 @@ async def test_a_ledger_row_with_something_else_in_it(sqlite: AsyncEngine, tmp_p
 
 async def test_a_file_may_come_through_a_pipe(sqlite: AsyncEngine, tmp_path: Path) -> None:
     """What cannot be rewound is read all the same, and what is compressed says what to do."""
-    file = await _small(sqlite)
+    file = await small(sqlite)
     read, write = os.pipe()
     async with database("sqlite", tmp_path) as there:
         with open(read, "rb", buffering=0) as source, open(write, "wb") as sink:  # noqa: ASYNC230, PTH123 — of a pipe
@@ -566,7 +537,7 @@ async def test_a_file_may_come_through_a_pipe(sqlite: AsyncEngine, tmp_path: Pat
 
 async def test_a_damaged_content_is_not_exported_as_if_it_were_whole(sqlite: AsyncEngine) -> None:
     """Bytes that are not what their digest says end the export; those that are missing are counted."""
-    await _small(sqlite)
+    await small(sqlite)
     async with sqlite.begin() as connection:
         await connection.execute(update(T.blobs).values(data=b"rotten"))
     with pytest.raises(StorageError, match="is damaged"):
@@ -577,26 +548,23 @@ async def test_a_damaged_content_is_not_exported_as_if_it_were_whole(sqlite: Asy
 
 
 @pytest.mark.parametrize("where", ["before commit", "after commit"])
-@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("number", [1, 3])
 async def test_a_killed_import_leaves_whole_chats(
     database_kind: DatabaseKind, where: Where, number: int, tmp_path: Path
 ) -> None:
-    """Killed at a commit, an import has written whole chats only, and the next one brings the rest."""
+    """Killed at a commit, an import has written whole chats only, many at a time, and the next one brings the rest."""
     path = tmp_path / "chats.jsonl"
-    async with database("sqlite", tmp_path) as here, empty_database(database_kind, tmp_path) as url:
+    async with database("sqlite", tmp_path) as here, database(database_kind, tmp_path) as there:
+        await tiny_chats(here, 500)
         await healthy(here)
         await export_chats(here, path)
-        engine = create_async_engine(url)
-        await migrate(engine)
-        command = [sys.executable, "-m", "tests.acceptance.importer", url, str(path), where, str(number)]
-        done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, timeout=60)
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()
-        report = await verify(engine)
+        url = there.url.render_as_string(hide_password=False)
+        assert await status_of(importer.main, url, str(path), where, number) == -signal.SIGKILL
+        report = await verify(there)
         assert report.ok, report.findings
-        assert report.chats == number - (where == "before commit")
-        assert (await import_chats(engine, path)).unchanged == report.chats
-        assert await exported(engine) == path.read_bytes()
-        await engine.dispose()
+        assert report.chats == [0, 250, 500, 508][number - (where == "before commit")]
+        assert (await import_chats(there, path)).unchanged == report.chats
+        assert await exported(there) == path.read_bytes()
 
 
 async def test_two_imports_at_once(database_kind: DatabaseKind, tmp_path: Path) -> None:
@@ -612,7 +580,7 @@ async def test_two_imports_at_once(database_kind: DatabaseKind, tmp_path: Path) 
 
 async def test_a_chat_that_is_written_in_is_exported_in_one_piece(engine: AsyncEngine) -> None:
     """Messages that are committed while a chat is read are all in its file, or none of them is."""
-    chat_id = await _long(engine, 600)
+    chat_id = await long_chat(engine, 600)
     if engine.dialect.name == "sqlite":
         async with engine.connect() as connection:
             await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
@@ -621,7 +589,7 @@ async def test_a_chat_that_is_written_in_is_exported_in_one_piece(engine: AsyncE
 
     async def write() -> None:
         async with other.begin() as connection:
-            row = _message(chat_id, 600 + written)
+            row = message_row(chat_id, 600 + written)
             await connection.execute(update(T.chats).values(next_position=601 + written, step=1 + written))
             await connection.execute(insert(T.messages), row)
 
@@ -643,35 +611,10 @@ async def test_a_chat_that_is_written_in_is_exported_in_one_piece(engine: AsyncE
 # ── length ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _message(chat_id: UUID, place: int) -> dict[str, Any]:
-    return {
-        "chat_id": chat_id,
-        "position": place,
-        "id": uuid5(chat_id, str(place)),
-        "role": "assistant" if place % 2 else "user",
-        "content": "text",
-        "parts": '[{"type":"text","text":"text"}]',
-        "status": "complete",
-        "created_at": datetime(2026, 1, 1, tzinfo=UTC),
-    }
-
-
-async def _long(engine: AsyncEngine, length: int) -> UUID:
-    """A chat of so many messages, written as rows."""
-    chat_id, now = UUID(int=7 << 64), datetime(2026, 1, 1, tzinfo=UTC)
-    chat = {"id": chat_id, "owner": OWNER, "next_position": length, "created_at": now, "updated_at": now}
-    rows = [_message(chat_id, place) for place in range(length)]
-    async with engine.begin() as connection:
-        await connection.execute(insert(T.chats), chat)
-        for start in range(0, length, 5000):
-            await connection.execute(insert(T.messages), rows[start : start + 5000])
-    return chat_id
-
-
 async def test_a_long_chat_is_read_and_written_by_the_page(sqlite: AsyncEngine, tmp_path: Path) -> None:
     """No query gives, and no statement takes, more than a page of a chat of 100,000 messages; the bytes are equal."""
     length = 100_000
-    await _long(sqlite, length)
+    await long_chat(sqlite, length)
     async with database("sqlite", tmp_path) as there:
         sent: list[int] = []
         limits: list[int] = []

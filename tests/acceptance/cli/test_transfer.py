@@ -102,6 +102,7 @@ async def test_a_chat_that_differs_is_an_error_or_stays(
     assert (refused.code, refused.out) == (1, "")
     assert len(lines(refused.err)) == 1
     assert str(chats["ann"]) in refused.err
+    assert "--on-conflict skip leaves" in refused.err
     kept = await shell.run("import", "chats.jsonl", "--on-conflict", "skip")
     assert (kept.code, kept.out.split(";")[1]) == (0, " 1 chats were there already\n")
     assert str(chats["ann"]) in kept.err
