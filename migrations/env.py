@@ -22,6 +22,7 @@ from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.revisions import version_options
 from nodellm_orm.store.schema_lock import exclusive
 from nodellm_orm.store.steps import Steps
+from nodellm_orm.store.wordtables import COLUMN, index_name
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,7 +42,13 @@ def _options(naming: Naming) -> dict[str, Any]:
 
     def include_name(name: str | None, type_: str, parents: object) -> bool:
         del parents
-        return type_ != "table" or name in ours
+        match type_:
+            case "table":
+                return name in ours
+            case "index" | "column":
+                return name not in {index_name(naming), COLUMN}  # the optional index of words
+            case _:
+                return True
 
     return {
         **version_options(naming),

@@ -19,6 +19,7 @@ from nodellm_orm.store import revisions
 from nodellm_orm.store.naming import Naming, usable
 from nodellm_orm.store.records import RECORDS
 from nodellm_orm.store.types import Id
+from nodellm_orm.store.wordtables import COLUMN, SUFFIXES, index_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -69,7 +70,8 @@ def include_owned(
 ) -> IncludeObject:
     """Make an ``include_object`` for a host that owns the tables: autogenerate compares them, with its own columns.
 
-    Left alone are only the version table and the view, which the host's metadata does not have.
+    Left alone are only the version table, the view and the optional index of words, which the host's metadata does not
+    have.
 
     Args:
         prefix: begins the names of our tables.
@@ -107,12 +109,16 @@ def render_item(type_: str, obj: Any, autogen_context: AutogenContext) -> str | 
 
 
 def _without(naming: Naming, suffixes: Iterable[str], also: IncludeObject | None) -> IncludeObject:
-    left_out = {naming.table(suffix) for suffix in suffixes}
+    left_out = {naming.table(suffix) for suffix in (*suffixes, *SUFFIXES)}
+    messages, words = naming.table("messages"), {index_name(naming), COLUMN}
 
     def include(obj: Any, name: str | None, type_: Any, reflected: bool, compare_to: Any, /) -> bool:  # noqa: FBT001 — as Alembic calls it
         table = obj if type_ == "table" else getattr(obj, "table", None)
-        if table is not None and table.name in left_out and table.schema == naming.schema:
-            return False
+        if table is not None and table.schema == naming.schema:
+            if table.name in left_out:
+                return False
+            if table.name == messages and type_ in {"index", "column"} and name in words:
+                return False
         return also is None or also(obj, name, type_, reflected, compare_to)
 
     return include

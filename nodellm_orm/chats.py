@@ -12,6 +12,7 @@ from nodellm_orm.ports.keeping import keeping_of
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.runtime.refusals import refuse_owner, refuse_unknown
 from nodellm_orm.runtime.tools import collect
+from nodellm_orm.search.messages import search_messages
 from nodellm_orm.store.records import chosen_records
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from nodellm_orm.chat import Chat
     from nodellm_orm.client import Database
+    from nodellm_orm.domain.found import FoundMessages
     from nodellm_orm.domain.pages import ChatSummary, Page
     from nodellm_orm.llm import LLM
     from nodellm_orm.ports.llm import LLMClient
@@ -79,8 +81,11 @@ class Chats:
         after: str | None = None,
     ) -> Page[ChatSummary]:
         """A page of chats; see `list_chats`."""
-        kept = {name: self._options[name] for name in ("records", "encryption") if name in self._options}
-        return await list_chats(self._session, owner=owner, metadata=metadata, limit=limit, after=after, **kept)
+        return await list_chats(self._session, owner=owner, metadata=metadata, limit=limit, after=after, **self._kept())
+
+    async def search(self, text: str, *, owner: Owner = None, **options: Any) -> FoundMessages:
+        """Messages with these words; see `search_messages`."""
+        return await search_messages(self._session, text, owner=owner, **self._kept(), **options)
 
     async def delete(self, chat_id: UUID | str, *, owner: Owner = None) -> bool:
         """Delete a chat without loading it; see `Chat.delete`.
@@ -100,3 +105,7 @@ class Chats:
         journal = journal_of(self._session, self._options.get("records"))
         await journal.settle()
         return await journal.delete(key, owner)
+
+    def _kept(self) -> dict[str, Any]:
+        """What of the options says how chats are stored."""
+        return {name: self._options[name] for name in ("records", "encryption") if name in self._options}

@@ -12,6 +12,7 @@ from alembic.operations import Operations
 from sqlalchemy import Column, MetaData, Table, inspect
 
 from nodellm_orm.errors import SchemaVersionError
+from nodellm_orm.store.wordtables import KEYS, WORDS
 
 if TYPE_CHECKING:
     from alembic.runtime.migration import MigrationContext
@@ -75,7 +76,10 @@ class Steps:
             raise SchemaVersionError(msg)
 
     def drop_table(self, suffix: str) -> None:
-        """Drop a table, if it is there."""
+        """Drop a table, if it is there; on SQLite with the messages also the words that were indexed of them."""
+        if suffix == "messages" and self.dialect == "sqlite":
+            for part in (WORDS, KEYS):
+                self.op.execute(f"DROP TABLE IF EXISTS {self.quoted(part)}")
         name, schema = self.naming.table(suffix), self.naming.schema
         inspector = self._inspector()
         # IF EXISTS alone would do, but MySQL's drivers turn its note into a Python warning.

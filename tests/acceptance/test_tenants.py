@@ -13,7 +13,16 @@ from uuid import UUID
 import pytest
 from sqlalchemy import event, func, select
 
-from nodellm_orm import ANY_OWNER, ChatNotFoundError, MediaPart, create_chat, list_chats, load_chat, purge
+from nodellm_orm import (
+    ANY_OWNER,
+    ChatNotFoundError,
+    MediaPart,
+    create_chat,
+    list_chats,
+    load_chat,
+    purge,
+    search_messages,
+)
 from nodellm_orm.models import BlobRecord, ChatRecord, TextRecord, TurnRecord
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.store.details import read_details
@@ -171,12 +180,13 @@ class Tenants:
             await making
             self._said[caller][key] = []
 
-    async def _list(self, caller: str | None, _: UUID) -> None:
+    async def _list(self, caller: str | None, target: UUID) -> None:
         page = await list_chats(self._engine, owner=caller, limit=500)
         assert {chat.id for chat in page} == self._said[caller].keys()
         assert {chat.owner for chat in page} <= {caller}
         narrowed = await list_chats(self._engine, owner=caller, metadata={"of": MARKS["ada"]})
         assert len(narrowed) == (len(page) if caller == "ada" else 0)
+        await self._search(caller, target)
 
     async def _show(self, caller: str | None, target: UUID) -> None:
         """What the command line shows."""
@@ -187,6 +197,18 @@ class Tenants:
         else:
             assert (glance.opening, glance.cost) == ("", None)
             await self._refused(read_details(self._engine, target, owner=caller), target)
+
+    async def _search(self, caller: str | None, target: UUID) -> None:
+        """For a word that everybody says; in a chat that may be another's."""
+        said = {(key, at) for key, texts in self._said[caller].items() for at, text in enumerate(texts) if text}
+        page = await search_messages(self._engine, "says", owner=caller, limit=1000)
+        assert {(found.chat_id, found.position) for found in page} == said
+        assert {found.owner for found in page} <= {caller}
+        within = search_messages(self._engine, "says", owner=caller, chat_id=target)
+        if target in self._said[caller]:
+            assert {found.chat_id for found in await within} <= {target}
+        else:
+            await self._refused(within, target)
 
     async def _purge(self, caller: str | None, _: UUID) -> None:
         if self._chance.random() < 0.15:
