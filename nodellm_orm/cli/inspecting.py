@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, stored_records
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, opened
 from nodellm_orm.errors import ConfigurationError, UnsupportedFeatureError
 from nodellm_orm.ports.owners import ANY_OWNER
-from nodellm_orm.store.schema import check
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -33,7 +32,9 @@ Examples:
 
 def inspect(
     *,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes any that is free.")] = _PORT,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="N", help="The port; 0 takes any that is free.")
+    ] = _PORT,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="The address to listen on; others than loopback are seen by others.")
     ] = _LOOPBACK[0],
@@ -44,6 +45,7 @@ def inspect(
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Only print the address.")] = False,
     owner: Owner = None,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Show the chats in a web browser; nothing can be changed there.
 
@@ -53,11 +55,20 @@ def inspect(
         msg = f"--host {host or repr(host)} listens on every address; say by --allow-host which names it answers to"
         raise ConfigurationError(msg)
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_inspect(database, host, port, names=tuple(allow_host or ()), browser=not no_browser, owner=owner))
+        asyncio.run(
+            _inspect(database, records, host, port, names=tuple(allow_host or ()), browser=not no_browser, owner=owner)
+        )
 
 
 async def _inspect(
-    database: str, host: str, port: int, *, names: tuple[str, ...], browser: bool, owner: str | None
+    database: str,
+    records: str | None,
+    host: str,
+    port: int,
+    *,
+    names: tuple[str, ...],
+    browser: bool,
+    owner: str | None,
 ) -> None:
     try:
         from nodellm_orm.inspector import create_inspector  # noqa: PLC0415 — an extra that may be missing
@@ -65,11 +76,10 @@ async def _inspect(
     except ModuleNotFoundError as error:
         msg = f"the inspector needs {error.name}: pip install 'nodellm_orm[inspector]'"
         raise UnsupportedFeatureError(msg) from error
-    async with existing(database) as engine:
-        await check(engine)
+    async with opened(database, records) as (engine, stored):
         app: Starlette = create_inspector(
             engine,
-            records=stored_records(),
+            records=stored,
             owner=ANY_OWNER if owner is None else owner,
             allowed_hosts=(*_LOOPBACK, *(() if host in _ANY else (host,)), *names),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from starlette.applications import Starlette
@@ -11,7 +12,14 @@ from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from nodellm_orm.errors import ChatNotFoundError, ConfigurationError, NodeLLMError
+from nodellm_orm.config import ENCRYPTION_KEYS
+from nodellm_orm.errors import (
+    ChatNotFoundError,
+    ConfigurationError,
+    EncryptionError,
+    NodeLLMError,
+    TamperedValueError,
+)
 from nodellm_orm.inspector.contents import Contents
 from nodellm_orm.inspector.gate import HEADERS, Gate, bare
 from nodellm_orm.inspector.pages import Pages
@@ -22,6 +30,7 @@ from nodellm_orm.runtime.refusals import refuse_owner
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.define import Records
 from nodellm_orm.store.records import RECORDS
+from nodellm_orm.store.types import ValueRefusedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,14 +117,24 @@ class _Problems:
 
     async def ours(self, request: Request, error: Exception) -> Response:
         """An error of ours: its message says what to do."""
-        status = 404 if isinstance(error, ChatNotFoundError) else 400 if isinstance(error, ConfigurationError) else 503
-        return self._templates.response(request, "problem.html", status, status=status, text=str(error))
+        # What no column can hold has come from the address: nothing else is given to a statement here.
+        wrong = isinstance(error, ConfigurationError | ValueRefusedError)
+        status = 404 if isinstance(error, ChatNotFoundError) else 400 if wrong else 503
+        keys = isinstance(error, EncryptionError) and not isinstance(error, TamperedValueError)
+        hint = f"; the command takes keys from the variable {ENCRYPTION_KEYS}" if keys else ""
+        return self._page(request, status, f"{error}{hint}")
 
     async def http(self, request: Request, error: Exception) -> Response:
         """An address that leads nowhere."""
         status = error.status_code if isinstance(error, HTTPException) else 500
         text = "There is nothing at this address." if status == 404 else "That cannot be done here."  # noqa: PLR2004
-        return self._templates.response(request, "problem.html", status, status=status, text=text)
+        return self._page(request, status, text)
+
+    def _page(self, request: Request, status: int, text: str) -> Response:
+        phrase = HTTPStatus(status).phrase
+        return self._templates.response(
+            request, "problem.html", status, status=status, phrase=phrase.capitalize(), text=text
+        )
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _PORT: Final = re.compile(r":[0-9]{1,5}$")
 _READING: Final = ("GET", "HEAD")
+_LONGEST: Final = 65_536
+"""Bytes of an address: all filters at their longest fit, and nobody makes us take more apart before he is known."""
 HEADERS: Final = (
     (
         b"content-security-policy",
@@ -84,6 +86,8 @@ class Gate:
             return PlainTextResponse("This inspector does not answer to that host name.\n", 421)
         if scope["method"] not in _READING:
             return PlainTextResponse("The inspector only reads.\n", 405, {"Allow": ", ".join(_READING)})
+        if len(scope["query_string"]) + len(scope["path"]) > _LONGEST:
+            return PlainTextResponse("This address is too long.\n", 414)
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         tokens = [value for name, value in query if name == "token"]
         if tokens:

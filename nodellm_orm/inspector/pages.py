@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
-from nodellm_orm.domain.figures import count, duration, money
-from nodellm_orm.inspector import charts, queries
+from nodellm_orm.domain.figures import duration, money
+from nodellm_orm.inspector import queries
 from nodellm_orm.inspector.contents import SAFE, identified
-from nodellm_orm.inspector.overview import overview_of
+from nodellm_orm.inspector.overview import Overviews
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.reporting import charts
 from nodellm_orm.store.browsing import STATES, find_chats
 from nodellm_orm.store.glances import read_glances
 from nodellm_orm.store.incidents import read_incidents
@@ -46,6 +47,7 @@ class Pages:
         """Keep both."""
         self._source = source
         self._templates = templates
+        self._overviews = Overviews(source)
 
     async def chats(self, request: Request) -> Response:
         """Which chats there are, newest first, with filters."""
@@ -55,7 +57,7 @@ class Pages:
         after = request.query_params.get("after") or None
         found = await find_chats(source.session, wanted, limit=CHATS, after=after, records=source.records)
         ids = [chat.id for chat in found.chats]
-        glances = await read_glances(source.session, ids, owner=wanted.owner, records=source.records)
+        glances = await read_glances(source.session, ids, owner=wanted.owner, blind=True, records=source.records)
         return self._templates.response(
             request,
             "chats.html",
@@ -98,31 +100,29 @@ class Pages:
     async def overview(self, request: Request) -> Response:
         """What all chats cost and took, and what went wrong."""
         source = self._source
-        span = queries.whole(request.query_params, "days", otherwise=30)
-        span = span if span in SPANS else SPANS[1]
+        span = queries.whole(request.query_params, "days", otherwise=SPANS[0])
+        span = span if span in SPANS else SPANS[0]
         incidents = await read_incidents(source.session, owner=source.owner, records=source.records)
-        found = await overview_of(source, incidents.read_at.date(), span)
+        found = await self._overviews.of(span, incidents.read_at)
         return self._templates.response(
             request,
             "overview.html",
             span=span,
             spans=SPANS,
             incidents=incidents.latest,
+            now=incidents.read_at,
+            read_at=found.read_at,
             total=found.total,
             models=found.models,
             by_day=found.by_day,
             cost_chart=charts.columns(found.days, found.cost, lambda value: money(_decimal(value))),
             latency=charts.curves(found.days, found.latency, lambda value: duration(value / 1000)),
-            outcomes=charts.columns(found.days, found.outcomes, lambda value: count(_whole(value))),
+            outcomes=charts.columns(found.days, found.outcomes, charts.whole),
         )
 
 
 def _decimal(value: float) -> Decimal:
     return Decimal(f"{value:.9f}").normalize()
-
-
-def _whole(value: float) -> int:
-    return round(value)
 
 
 # ── a chat's page ─────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.ports.owners import Owner
-    from nodellm_orm.store.browsing import ChatState
+    from nodellm_orm.store.candidates import ChatState
 
 FIELDS: Final = ("title", "state", "owner", "model", "provider", "metadata")
 """Names of the filters, as in the form."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from starlette.types import ASGIApp
+
+_PATIENCE: Final = 2
+"""Seconds that answers have to be finished in at the end."""
 
 
 async def serve(app: ASGIApp, listener: socket.socket) -> None:
@@ -23,7 +26,14 @@ async def serve(app: ASGIApp, listener: socket.socket) -> None:
         listener: a socket that listens already.
     """
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, lifespan="off", proxy_headers=False
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        proxy_headers=False,
+        # Somebody who takes in his answer slowly, or never, cannot hold up the end.
+        timeout_graceful_shutdown=_PATIENCE,
     )
     await _Server(config).serve(sockets=[listener])
 

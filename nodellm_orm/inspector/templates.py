@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from nodellm_orm.domain.figures import age, count, duration, moment, money
+from nodellm_orm.domain.figures import count, duration, moment, money
 from nodellm_orm.inspector import wording
-from nodellm_orm.inspector.charts import HEIGHT, WIDTH
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -30,7 +29,7 @@ class Templates:
             lstrip_blocks=True,
         )
         self._environment.filters |= {
-            "age": age,
+            "ago": wording.ago,
             "count": count,
             "cut": wording.cut,
             "duration": duration,
@@ -41,7 +40,7 @@ class Templates:
             "money": money,
             "preview": wording.preview,
         }
-        self._environment.globals |= {"is_cut": wording.is_cut, "chart_width": WIDTH, "chart_height": HEIGHT}
+        self._environment.globals |= {"is_cut": wording.is_cut, "is_long": wording.is_long}
 
     def response(self, request: Request, name: str, status_code: int = 200, **values: Any) -> Response:
         """A page.

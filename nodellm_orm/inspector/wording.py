@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, urlencode
 
+from nodellm_orm.domain.figures import age
 from nodellm_orm.domain.jsontext import JsonTextError, Number, Pairs, dumps, loads_verbatim
 from nodellm_orm.domain.printable import printable
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 20_000
 """Characters of one text that a page shows."""
+_SCREEN: Final = 3_000
+"""Characters that are read without scrolling for long."""
+_LINES: Final = 60
 _INDENT: Final = "  "
 _DEEPEST: Final = 20
 """Levels that are indented, so that depth cannot multiply the size."""
@@ -106,6 +110,31 @@ def _deeper(line: str) -> str:
 def exactly(cost: Decimal | None) -> str:
     """A cost with all its digits, as a tooltip."""
     return "unknown" if cost is None else f"{cost:f} US dollars"
+
+
+def ago(moment: datetime, now: datetime) -> str:
+    """How long ago something was; nothing, when a date says more.
+
+    Args:
+        moment: when it was.
+        now: the same clock's present.
+
+    Example:
+        >>> from datetime import datetime
+        >>> ago(datetime(2026, 3, 1, 9), datetime(2026, 3, 1, 12)), ago(datetime(2026, 1, 1), datetime(2026, 3, 1))
+        ('3 h ago', '')
+    """
+    passed = age(moment, now)
+    return "just now" if passed == "now" else f"{passed} ago" if " " in passed else ""
+
+
+def is_long(text: str) -> bool:
+    """Whether a text is more than what one screen shows: it is given a box of its own to be scrolled in.
+
+    Args:
+        text: any.
+    """
+    return len(text) > _SCREEN or text.count("\n", 0, _SCREEN) > _LINES
 
 
 def iso(moment: datetime) -> str:

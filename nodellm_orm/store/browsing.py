@@ -3,43 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
-
-from sqlalchemy import and_, bindparam, case, exists, or_, select, true
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from nodellm_orm.domain.labels import agrees
 from nodellm_orm.domain.pages import ChatSummary
-from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.errors import ConfigurationError, EncryptionError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.ports.refused import check_limit
 from nodellm_orm.store.access import open_access
-from nodellm_orm.store.clock import DatabaseNow
-from nodellm_orm.store.guard import CACHED, there
+from nodellm_orm.store.candidates import ChatState, Kind, candidates, end_of, shown
 from nodellm_orm.store.listing import decode_cursor, encode_cursor
 from nodellm_orm.store.records import RECORDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table
+    from sqlalchemy import Connection, RowMapping
 
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.ports.owners import Owner
     from nodellm_orm.store.define import Records, Tables
     from nodellm_orm.store.mapping import Stored
 
-ChatState: TypeAlias = Literal["failed", "running", "interrupted", "waiting"]
-"""``failed``: a turn of it did; ``running``: a turn holds it; ``interrupted``: that turn's worker is gone;
-``waiting``: its turn waits for somebody's approval."""
+_Place: TypeAlias = "tuple[datetime, UUID]"
+"""Where a chat is in the list."""
 STATES: Final[tuple[str, ...]] = get_args(ChatState)
-CHUNK: Final = 500
-"""Chats read at a time where filters decide which of them belong to the page."""
-CHUNKS: Final = 10
-"""How often that is done for one page; after that the reader is asked to search on."""
+WINDOW: Final = 5_000
+"""Chats that are looked at for one page where filters decide which of them belong to it; after that the reader is
+asked to search on."""
+_CHUNKS: Final = (500, 1_500, 3_000)
+"""The same, where only we can tell which ones are meant: as many at a time, since the first may fill the page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +65,8 @@ class FoundChats:
     chats: tuple[ChatSummary, ...]
     states: Mapping[UUID, ChatState]
     """How those stand that are not simply idle; ``failed`` tells of the last turn here."""
+    sealed: AbstractSet[UUID]
+    """Those whose titles are encrypted and cannot be opened: they have none here, and none that is searched for."""
     next: str | None
     """Where the next page begins; ``None``: this is the last one."""
     searched: int
@@ -82,7 +81,7 @@ async def find_chats(
     after: str | None = None,
     records: Records = RECORDS,
 ) -> FoundChats:
-    """A page of the chats that meet filters; at most `CHUNK` times `CHUNKS` chats are looked at for it.
+    """A page of the chats that meet filters; at most `WINDOW` chats are looked at for it.
 
     Args:
         session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
@@ -104,74 +103,111 @@ async def find_chats(
 
 
 class _Search:
-    """Reads chats, newest first, until a page is full."""
+    """Finds the chats of a page, newest first; then reads those."""
 
     def __init__(self, tables: Tables, filters: ChatFilters, limit: int) -> None:
         self._tables = tables
         self._filters = filters
         self._limit = limit
+        # What the database cannot compare: texts in any case, which may be encrypted, and values as they are spelled.
+        self._ours = bool(filters.title or filters.metadata)
+        self._kind = Kind(
+            whose="any" if filters.owner is ANY_OWNER else "nobody" if filters.owner is None else "one",
+            model=filters.model is not None,
+            provider=filters.provider is not None,
+            state=filters.state,
+            titled=bool(filters.title),
+            labelled=bool(filters.metadata),
+        )
 
-    def __call__(self, connection: Connection, place: tuple[datetime, UUID] | None) -> FoundChats:
+    def __call__(self, connection: Connection, place: _Place | None) -> FoundChats:
         """The page behind a place."""
-        size = max(CHUNK, self._limit + 1) if self._filters.limited else self._limit + 1
-        found: list[tuple[ChatSummary, ChatState | None]] = []
+        found: list[_Place] = []
         searched = 0
-        more = False
-        for _ in range(CHUNKS):
-            rows = self._chunk(connection, place, size)
+        sizes = _CHUNKS if self._ours else (WINDOW,) if self._filters.limited else (self._limit + 1,)
+        for size in sizes:
+            rows = self._candidates(connection, place, size, size if self._ours else self._limit + 1)
             for row in rows:
-                chat = self._match(row)
-                if chat is not None and len(found) == self._limit:
-                    return self._page(found, encode_cursor(found[-1][0].created_at, found[-1][0].id), searched)
-                searched += 1
-                if chat is not None:
-                    found.append((chat, _state(row)))
-            more = len(rows) == size
-            if not more:
+                if not self._meant(row):
+                    continue
+                if len(found) == self._limit:
+                    return self._page(connection, found, encode_cursor(*found[-1]), searched)
+                found.append((row["created_at"], row["id"]))
+            place, count = self._end(connection, place, size, rows)
+            searched += count
+            if place is None:
                 break
-            place = rows[-1]["created_at"], rows[-1]["id"]
-        return self._page(found, encode_cursor(*place) if more and place is not None else None, searched)
+        return self._page(connection, found, None if place is None else encode_cursor(*place), searched)
 
-    @staticmethod
-    def _page(found: list[tuple[ChatSummary, ChatState | None]], following: str | None, searched: int) -> FoundChats:
-        states = {chat.id: state for chat, state in found if state is not None}
+    def _page(
+        self, connection: Connection, found: Sequence[_Place], following: str | None, searched: int
+    ) -> FoundChats:
+        tables = self._tables
+        rows: Sequence[RowMapping] = ()
+        if found:
+            ids = {"b_ids": [chat_id for _, chat_id in found]}
+            rows = connection.execute(shown(tables.chats, tables.turns), ids).mappings().all()
+        chats, states, sealed = list[ChatSummary](), dict[Any, ChatState](), set[Any]()
+        for row in rows:
+            opened: Stored
+            try:
+                opened = tables.sealer.opened("chats", row, owner=row["owner"], key=row["id"])
+            except EncryptionError:
+                opened = {**row, "title": None}
+                sealed.add(row["id"])
+            plain = {name: opened[name] for name in ChatSummary.__dataclass_fields__}
+            chats.append(ChatSummary(**{**plain, "running": bool(opened["running"])}))
+            if (state := _state(row)) is not None:
+                states[row["id"]] = state
         return FoundChats(
-            chats=tuple(chat for chat, _ in found),
+            chats=tuple(chats),
             states=MappingProxyType(states),
+            sealed=frozenset(sealed),
             next=following,
             searched=searched,
         )
 
-    def _chunk(self, connection: Connection, place: tuple[datetime, UUID] | None, size: int) -> Sequence[RowMapping]:
-        owner = self._filters.owner
-        statement = _statement(
-            self._tables.chats,
-            self._tables.turns,
-            whose="any" if owner is ANY_OWNER else "nobody" if owner is None else "one",
-            placed=place is not None,
-        )
-        parameters: dict[str, Any] = {"b_limit": size}
-        if isinstance(owner, str):
-            parameters["b_owner"] = owner
-        if place is not None:
-            parameters |= {"b_created": place[0], "b_id": place[1]}
+    def _candidates(self, connection: Connection, place: _Place | None, size: int, wanted: int) -> Sequence[RowMapping]:
+        """Those of the next chats of which the database does not know that they are not meant."""
+        statement = candidates(self._tables.chats, self._tables.turns, self._kind, placed=place is not None)
+        parameters = self._parameters(place, size) | {"b_wanted": wanted}
+        for name in ("model", "provider"):
+            if (value := getattr(self._filters, name)) is not None:
+                parameters[f"b_{name}"] = value
         return connection.execute(statement, parameters).mappings().all()
 
-    def _match(self, row: RowMapping) -> ChatSummary | None:
-        """The chat of a row, if it is meant; a title is decrypted only when nothing else speaks against it."""
+    def _end(
+        self, connection: Connection, place: _Place | None, size: int, rows: Sequence[RowMapping]
+    ) -> tuple[_Place | None, int]:
+        """Where the chats that were looked at end, ``None``: with the last one of all; and how many these are."""
+        if self._kind.narrows:
+            statement = end_of(self._tables.chats, whose=self._kind.whose, placed=place is not None)
+            last = connection.execute(statement, self._parameters(place, size)).mappings().first()
+            count = 0 if last is None else int(last["number"])
+        else:
+            last, count = (rows[-1] if rows else None), len(rows)
+        return (None if last is None or count < size else (last["created_at"], last["id"])), count
+
+    def _parameters(self, place: _Place | None, size: int) -> dict[str, Any]:
+        found: dict[str, Any] = {"b_window": size}
+        if self._kind.whose == "one":
+            found["b_owner"] = self._filters.owner
+        if place is not None:
+            found |= {"b_created": place[0], "b_id": place[1]}
+        return found
+
+    def _meant(self, row: RowMapping) -> bool:
+        """Whether a chat is meant; a title is decrypted only when nothing else speaks against it."""
         wanted = self._filters
-        exact = ((wanted.model, row["model"]), (wanted.provider, row["provider"]))
-        if any(value is not None and value != stored for value, stored in exact):
-            return None
-        if wanted.state is not None and not _stands(row, wanted.state):
-            return None
-        if not _labelled(row["metadata"], wanted.metadata):
-            return None
-        opened: Stored = self._tables.sealer.opened("chats", row, owner=row["owner"], key=row["id"])
-        if wanted.title and wanted.title.casefold() not in (opened["title"] or "").casefold():
-            return None
-        plain = {name: opened[name] for name in ChatSummary.__dataclass_fields__}
-        return ChatSummary(**{**plain, "running": bool(opened["running"])})
+        if wanted.metadata and not _labelled(row["metadata"], wanted.metadata):
+            return False
+        if not wanted.title:
+            return True
+        try:
+            opened: Stored = self._tables.sealer.opened("chats", row, owner=row["owner"], key=row["id"])
+        except EncryptionError:
+            return False
+        return wanted.title.casefold() in (opened["title"] or "").casefold()
 
 
 def _labelled(metadata: Mapping[str, JsonValue], wanted: Mapping[str, JsonValue]) -> bool:
@@ -191,10 +227,6 @@ def _spelled(value: JsonValue) -> str:
             return str(value)
 
 
-def _stands(row: RowMapping, state: ChatState) -> bool:
-    return bool(row["ever_failed"]) if state == "failed" else _state(row) == state
-
-
 def _state(row: RowMapping) -> ChatState | None:
     if row["running"]:
         return "running"
@@ -203,41 +235,3 @@ def _state(row: RowMapping) -> ChatState | None:
     if row["last_status"] == "suspended" and row["last_reason"] == "approval":
         return "waiting"
     return "failed" if row["last_status"] == "failed" else None
-
-
-@lru_cache(maxsize=CACHED)
-def _statement(chats: Table, turns: Table, *, whose: str, placed: bool) -> Select[Any]:
-    c = chats.c
-    created, chat_id = c.created_at, c.id
-    owners = {"any": true(), "nobody": c.owner.is_(None), "one": c.owner == bindparam("b_owner", type_=c.owner.type)}
-    before = or_(
-        created < bindparam("b_created", type_=created.type),
-        and_(created == bindparam("b_created", type_=created.type), chat_id < bindparam("b_id", type_=chat_id.type)),
-    )
-    held = c.active_turn_id.is_not(None)
-    failed = exists().where(turns.c.chat_id == chat_id, turns.c.status == "failed")
-    return (
-        select(
-            *(c[name] for name in ("id", "owner", "title", "provider", "model", "metadata")),
-            c.next_position.label("message_count"),
-            _flag(and_(held, c.lease_until >= DatabaseNow())).label("running"),
-            _flag(held).label("held"),
-            _flag(failed).label("ever_failed"),
-            _of_last_turn(chats, turns, "status").label("last_status"),
-            _of_last_turn(chats, turns, "reason").label("last_reason"),
-            created,
-            c.updated_at,
-        )
-        .where(owners[whose], before if placed else true(), there(chats))
-        .order_by(created.desc(), chat_id.desc())
-        .limit(bindparam("b_limit"))
-    )
-
-
-def _flag(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return case((condition, 1), else_=0)
-
-
-def _of_last_turn(chats: Table, turns: Table, name: str) -> ColumnElement[Any]:
-    of_chat = select(turns.c[name]).where(turns.c.chat_id == chats.c.id)
-    return of_chat.order_by(turns.c.position.desc()).limit(1).correlate(chats).scalar_subquery()

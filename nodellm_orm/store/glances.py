@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, case, func, select
 
+from nodellm_orm.errors import EncryptionError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.clock import DatabaseNow
@@ -41,6 +42,8 @@ class Glance:
     """The sum of the known costs; ``None`` only when none is known."""
     unpriced: int = 0
     """Requests that may have cost something that is not known."""
+    sealed: bool = False
+    """Whether its first question is encrypted and cannot be opened."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +56,12 @@ class Glances:
 
 
 async def read_glances(
-    session: object, chat_ids: Sequence[UUID], *, owner: Owner = None, records: Records = RECORDS
+    session: object,
+    chat_ids: Sequence[UUID],
+    *,
+    owner: Owner = None,
+    blind: bool = False,
+    records: Records = RECORDS,
 ) -> Glances:
     """What a list shows of chats beyond their own rows, in three queries.
 
@@ -61,13 +69,21 @@ async def read_glances(
         session: an `AsyncEngine`, an `async_sessionmaker`, or an `AsyncSession`.
         chat_ids: the chats; those of other owners are left out.
         owner: must equal the stored one; ``None`` means chats without owner, `ANY_OWNER` means anybody's.
+        blind: whether what is encrypted with keys that are not given is left out, in place of an error.
         records: own records.
+
+    Raises:
+        EncryptionError: a question cannot be opened.
     """
     tables = records.tables
-    return await open_access(session, records).read(lambda connection: _glances(connection, tables, chat_ids, owner))
+
+    def work(connection: Connection) -> Glances:
+        return _glances(connection, tables, chat_ids, owner, blind=blind)
+
+    return await open_access(session, records).read(work)
 
 
-def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], owner: Owner) -> Glances:
+def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], owner: Owner, *, blind: bool) -> Glances:
     read_at = connection.execute(select(DatabaseNow())).scalar_one()
     chats, messages, requests = tables.chats, tables.messages, tables.requests
     visible = select(chats.c.id).where(chats.c.id.in_(chat_ids), there(chats))
@@ -100,12 +116,21 @@ def _glances(connection: Connection, tables: Tables, chat_ids: Sequence[UUID], o
         .group_by(requests.c.chat_id)
     )
     opening: dict[UUID, str] = {}
+    sealed = set[Any]()
     for row in connection.execute(openings).mappings():
-        opened = tables.sealer.opened("messages", row, owner=row["owner"], key=row["id"])
-        opening[row["chat_id"]] = opened["content"][:_OPENING_CHARS]
+        try:
+            opened = tables.sealer.opened("messages", row, owner=row["owner"], key=row["id"])
+        except EncryptionError:
+            if not blind:
+                raise
+            sealed.add(row["chat_id"])
+        else:
+            opening[row["chat_id"]] = opened["content"][:_OPENING_CHARS]
     money: dict[UUID, tuple[Decimal | None, int]] = {row[0]: (row[1], row[2]) for row in connection.execute(spent)}
     by_chat: dict[UUID, Glance] = {}
     for chat_id in chat_ids:
         cost, uncounted = money.get(chat_id, (None, 0))
-        by_chat[chat_id] = Glance(opening=opening.get(chat_id, ""), cost=cost, unpriced=int(uncounted))
+        by_chat[chat_id] = Glance(
+            opening=opening.get(chat_id, ""), cost=cost, unpriced=int(uncounted), sealed=chat_id in sealed
+        )
     return Glances(by_chat=MappingProxyType(by_chat), read_at=read_at)

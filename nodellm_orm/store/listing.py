@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
@@ -50,7 +50,8 @@ def decode_cursor(cursor: str) -> tuple[datetime, UUID]:
     try:
         created_at, chat_id = base64.urlsafe_b64decode(cursor.encode("ascii")).decode("ascii").split(" ")
         place = datetime.fromisoformat(created_at), UUID(chat_id)
-    except (ValueError, binascii.Error):
+        place[0].astimezone(UTC)  # at the ends of the calendar another zone may lead out of it
+    except (ValueError, OverflowError, binascii.Error):
         raise no_cursor() from None
     if place[0].utcoffset() is None:
         msg = "after= is not a page's cursor: it names no time zone; pass the `next` of the page before, unchanged"

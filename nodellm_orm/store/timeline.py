@@ -94,7 +94,7 @@ async def read_timeline(
         chat_id: the chat.
         owner: must equal the stored one; ``None`` means a chat without owner, `ANY_OWNER` means anybody's.
         first: position at which the page begins; behind the last message the last page is meant.
-        turn: in place of that the turn at which it begins, from 0.
+        turn: in place of that the turn at which it begins, from 0; behind the last one that one is meant.
         limit: messages at most.
         records: own records.
 
@@ -121,7 +121,7 @@ class _Page:
         chat = chat_row(connection, tables, self._chat, owner)
         whose, count = chat["owner"], chat["next_position"]
         if turn is not None:
-            first = self._begins(connection, turn)
+            first = self._begins(connection, min(turn, max(chat["turn_count"] - 1, 0)))
         first = min(max(first, 0), max(count - 1, 0) // self._limit * self._limit)
         messages = self._messages(connection, whose, first)
         last = first + self._limit >= count

@@ -1,10 +1,13 @@
-// Local times as tooltips, and three keys. Everything works without this.
+// Local times as tooltips, the turn that was asked for, and three keys. Everything works without this.
 "use strict";
 
 for (const time of document.querySelectorAll("time[datetime]")) {
   const moment = new Date(time.dateTime);
   if (!Number.isNaN(moment.getTime())) time.title = `${moment.toLocaleString()} here`;
 }
+
+const wanted = document.getElementById(`turn-${new URLSearchParams(location.search).get("turn")}`);
+if (wanted) { wanted.scrollIntoView(); wanted.focus({ preventScroll: true }); }
 
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea, button");

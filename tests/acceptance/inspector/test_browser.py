@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import uvicorn
 
-from nodellm_orm import create_chat, create_llm, make_engine, migrate
+from nodellm_orm import BadRequestError, create_chat, create_llm, make_engine, migrate
 from nodellm_orm.inspector import create_inspector
 from nodellm_orm.store.records import RECORDS
+from nodellm_orm.testing import FakeThinking
 from tests.acceptance.inspector.browser import CHROMIUM, opened
 from tests.acceptance.inspector.hostile import PNG, SVG, attacks
 from tests.acceptance.inspector.test_hostile import hostile_chat
 from tests.acceptance.inspector.test_long_chats import long_chat
 from tests.acceptance.inspector.visits import TOKEN
-from tests.acceptance.speakers import Says, Speaker
+from tests.acceptance.speakers import Fails, Says, Speaker
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -194,7 +195,57 @@ async def test_a_long_chat_is_drawn_page_by_page(engine: AsyncEngine, address: s
     await browser.open(f"{address}/chats/{chat}?turn=2000")
 
     assert await browser.evaluate("document.querySelectorAll('article').length") == 100
-    assert await browser.evaluate("document.getElementById('turn-2000') !== null")
+    assert await browser.evaluate("document.activeElement.id") == "turn-2000"
+
+
+# Texts whose colour is too close to what is behind them: below 4.5 to 1 (WCAG 2, AA).
+FAINT = """(() => {
+  const numbers = (text) => { const found = text.match(/[\\d.]+/g).map(Number); return [...found, 1].slice(0, 4); };
+  const light = ([r, g, b]) => [r, g, b]
+    .map((v) => v / 255).map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, place) => sum + v * [0.2126, 0.7152, 0.0722][place], 0);
+  const faint = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const said = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    if (!said || element.closest("svg") || !element.getClientRects().length) continue;
+    let behind = null;
+    let shown = 1;
+    for (let at = element; at; at = at.parentElement) {
+      const style = getComputedStyle(at);
+      shown *= Number(style.opacity);
+      if (behind === null && numbers(style.backgroundColor)[3] === 1) behind = numbers(style.backgroundColor);
+    }
+    const colour = numbers(getComputedStyle(element).color).map((v, place) => v * shown + behind[place] * (1 - shown));
+    const [low, high] = [light(colour), light(behind)].sort((a, b) => a - b);
+    if ((high + 0.05) / (low + 0.05) < 4.5) faint.push(`${element.className || element.tagName}`);
+  }
+  return [...new Set(faint)];
+})()"""
+
+
+async def test_every_text_can_be_read(engine: AsyncEngine, address: str, browser: Browser) -> None:
+    """In light and dark each text stands out (WCAG AA), also superseded ones and buttons; nothing is too wide."""
+    speaker = Speaker("anthropic")
+    script: list[Says | Fails] = [
+        Says(text="first", thinking=[FakeThinking("hm")]),
+        Says(text="second"),
+        Fails(status=400, message="odd"),
+    ]
+    async with speaker.server(*script) as server, speaker.llm(server) as llm:
+        chat = await create_chat(engine, llm, title="x" * 300, owner="o" * 200, metadata={"m": "m" * 300})
+        await chat.ask("n" * 5_000)
+        await chat.regenerate()
+        with pytest.raises(BadRequestError):
+            await chat.ask("שלום")
+    await enter(browser, address)
+    for width, scheme in ((400, "light"), (1280, "dark")):
+        await browser.screen(width, 900, scheme)
+        for path in (f"/chats/{chat.id}", "/", "/overview", "/?state=failed&title=none", "/nowhere"):
+            await browser.open(address + path)
+            await browser.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true })")
+
+            assert await browser.evaluate(FAINT) == []
+            assert await browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 async def test_light_and_dark_follow_the_browser(address: str, browser: Browser) -> None:

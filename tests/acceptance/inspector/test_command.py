@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import sys
@@ -50,6 +51,42 @@ async def test_it_prints_an_address_on_loopback_and_serves_until_it_is_interrupt
     assert process.returncode == 0
     assert out == b""
     assert err.decode().strip() == "Ctrl-C ends it."
+
+
+async def test_slow_clients_hold_up_nobody(shell: Shell) -> None:
+    """While clients dawdle over their questions and answers others are answered, and Ctrl-C still ends it."""
+    engine = make_engine(f"sqlite:///{shell.folder}/chats.db")
+    async with create_llm("openai", model="m", api_key="sk-inspector-test") as llm:
+        chat = await create_chat(engine, llm, messages=[{"role": "user", "content": "long " * 4_000_000}])
+    await engine.dispose()
+    process = await shell.start(*COMMAND, "inspect", "--port", "0", "--no-browser")
+    assert process.stdout is not None
+    address = (await process.stdout.readline()).decode().strip()
+    root, _, token = address.partition("/?token=")
+    async with httpx.AsyncClient(base_url=root, timeout=60) as client:
+        await client.get(f"/?token={token}")
+        cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        host = root.removeprefix("http://")
+        begun = f"GET /chats/{chat.id}/messages/0 HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n"
+        slow = [await asyncio.open_connection(*host.split(":"), limit=1) for _ in range(20)]
+        for number, (_, writer) in enumerate(slow):
+            writer.write(begun.encode() + (b"\r\n" if number == 0 else b"X-Slow: "))
+        (reader, _) = slow[0]
+        status = await reader.read(8)
+        page = await client.get("/")
+    process.send_signal(signal.SIGINT)
+    try:
+        async with asyncio.timeout(60):
+            code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        for _, writer in slow:
+            writer.close()
+
+    assert status == b"HTTP/1.1"
+    assert page.status_code == 200
+    assert code == 0
 
 
 async def test_a_port_that_is_taken_is_told(shell: Shell) -> None:

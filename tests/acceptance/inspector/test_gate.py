@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
+import socket
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy.ext.asyncio import async_sessionmaker
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from nodellm_orm import ConfigurationError, create_chat, create_llm, make_engine, migrate
+from nodellm_orm import ConfigurationError, create_chat, create_llm, make_engine
 from nodellm_orm.inspector import create_inspector, gate
 from tests.acceptance.inspector.visits import HOST, TOKEN, Page, stranger, visitor
+from tests.integration.databases import migrated_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -28,8 +32,8 @@ PATHS = ("/", "/overview", "/static/inspector.css", "/static/inspector.js", "/st
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """A database with the tables in it."""
+    await migrated_file(tmp_path / "chats.db")
     engine = make_engine(f"sqlite:///{tmp_path}/chats.db")
-    await migrate(engine)
     yield engine
     await engine.dispose()
 
@@ -92,6 +96,54 @@ async def test_the_token_becomes_a_cookie_and_leaves_the_address(app: Starlette)
     assert TOKEN not in cookie
     assert TOKEN not in welcome.text
     assert page.status_code == 200
+
+
+@pytest.mark.fault("E20")
+async def test_behind_tls_the_cookie_is_never_sent_without_it(app: Starlette) -> None:
+    """A cookie that was given over HTTPS says so, a plain one on loopback does not."""
+    for scheme in ("http", "https"):
+        async with stranger(app) as client:
+            cookie = (await client.get(f"{scheme}://{HOST}/", params={"token": TOKEN})).headers["set-cookie"]
+
+        assert ("Secure" in cookie.split("; ")) == (scheme == "https")
+
+
+@pytest.mark.fault("E20")
+@pytest.mark.parametrize("path", ["/", "/" + "a" * 40_000, "/overview"])
+async def test_an_endless_address_is_refused_before_it_is_read(app: Starlette, path: str) -> None:
+    """Whoever has no token cannot make us take a huge query apart; nor can somebody who has it."""
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    query = b"&".join([b"token=x"] * 10_000)
+    headers = [(b"host", HOST.encode())]
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "query_string": query, "headers": headers}
+    await app(scope, receive, send)
+
+    assert sent[0]["status"] == 414
+    assert b"set-cookie" not in dict(sent[0]["headers"])
+    assert (b"cache-control", b"no-store") in sent[0]["headers"]
+
+
+async def test_a_database_that_is_down_is_told_without_its_secrets() -> None:
+    """Every page says that the database cannot be reached and what to check; its user and password stay unsaid."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        engine = make_engine(f"postgresql://somebody:geheim@127.0.0.1:{taken.getsockname()[1]}/app")
+        async with visitor(create_inspector(engine, token=TOKEN)) as client:
+            for path in ("/", "/overview", f"/chats/{UUID(int=1)}", f"/chats/{UUID(int=1)}/messages/0"):
+                response = await client.get(path)
+
+                assert response.status_code == 503
+                assert "check that it runs" in Page.of(response).words
+                assert not re.search("geheim|somebody|Traceback", response.text)
+                guarded(response)
+        await engine.dispose()
 
 
 @pytest.mark.fault("E23")

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from nodellm_orm import ToolError, create_chat, make_engine, migrate, tool
+from nodellm_orm import ToolError, create_chat, make_engine, tool
 from nodellm_orm.inspector import create_inspector
 from nodellm_orm.testing import FakeCall, FakeThinking
 from tests.acceptance.inspector.hostile import attacks
 from tests.acceptance.inspector.visits import TOKEN, Page, visitor
 from tests.acceptance.speakers import Fails, Says, Speaker
+from tests.integration.databases import migrated_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,8 +32,8 @@ OURS |= {"figure", "figcaption", "img", "b", "ul", "li", "svg", "rect", "line", 
 @pytest.fixture
 async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     """A database with the tables in it."""
+    await migrated_file(tmp_path / "chats.db")
     engine = make_engine(f"sqlite:///{tmp_path}/chats.db")
-    await migrate(engine)
     yield engine
     await engine.dispose()
 

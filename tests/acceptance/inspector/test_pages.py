@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,11 @@ def weather(city: str) -> str:
 def refund(order: str) -> str:
     """Refund an order."""
     return f"refunded {order}"
+
+
+def cursor(moment: str) -> str:
+    """The place of a chat in the list, as whoever knows how it is made would make it."""
+    return base64.urlsafe_b64encode(f"{moment} {UUID(int=1)}".encode()).decode()
 
 
 def speaking(*script: Says | Fails) -> Any:
@@ -281,34 +287,44 @@ async def test_other_owners_are_not_there(engine: AsyncEngine) -> None:
     assert " 1 requests" in f" {overview.words}"
 
 
-@pytest.mark.parametrize(
-    ("path", "status"),
-    [
-        ("/chats/no-id", 404),
-        (f"/chats/{UUID(int=1)}", 404),
-        (f"/chats/{UUID(int=1)}/messages/0", 404),
-        (f"/chats/{UUID(int=1)}/messages/-1", 404),
-        (f"/chats/{UUID(int=1)}/messages/{'9' * 40}", 404),
-        (f"/chats/{UUID(int=1)}/files/{UUID(int=2)}", 404),
-        (f"/chats/{UUID(int=1)}/files/x", 404),
-        ("/static/../app.py", 404),
-        ("/static/%2e%2e%2fapp.py", 404),
-        ("/?after=garbage", 400),
-        ("/?state=odd", 400),
-        ("/?metadata=no-sign", 400),
-        (f"/?title={'x' * 501}", 400),
-        (f"/chats/{UUID(int=1)}?first=x", 400),
-        ("/overview?days=x", 400),
-        ("/overview?days=100000", 200),
-    ],
+ADDRESSES = (
+    ("/chats/no-id", 404),
+    (f"/chats/{UUID(int=1)}", 404),
+    (f"/chats/{UUID(int=1)}/messages/0", 404),
+    (f"/chats/{UUID(int=1)}/messages/-1", 404),
+    (f"/chats/{UUID(int=1)}/messages/{'9' * 40}", 404),
+    (f"/chats/{UUID(int=1)}/files/{UUID(int=2)}", 404),
+    (f"/chats/{UUID(int=1)}/files/x", 404),
+    ("/static/../app.py", 404),
+    ("/static/%2e%2e%2fapp.py", 404),
+    ("/?after=garbage", 400),
+    (f"/?after={cursor('0001-01-01T00:00:00+23:59')}", 400),
+    (f"/?after={cursor('9999-12-31T23:59:59-23:59')}", 400),
+    (f"/?after={cursor('2026-01-01T00:00:00')}", 400),
+    (f"/?after={cursor('0001-01-01T00:00:00+00:00')}", 200),
+    ("/?after=%ED%A0%80", 400),
+    ("/?title=%ED%A0%80%00&metadata=%00%3D%00&model=%00", 200),
+    (f"/?owner={'x' * 256}", 400),
+    (f"/?provider={'%00' * 200}", 400),
+    (f"/?{'&' * 60_000}", 200),
+    ("/%ff%fe", 404),
+    ("/?state=odd", 400),
+    ("/?metadata=no-sign", 400),
+    (f"/?title={'x' * 501}", 400),
+    (f"/chats/{UUID(int=1)}?first=x", 400),
+    ("/overview?days=x", 400),
+    ("/overview?days=100000", 200),
 )
-async def test_addresses_that_lead_nowhere_say_so(engine: AsyncEngine, path: str, status: int) -> None:
+
+
+async def test_addresses_that_lead_nowhere_say_so(engine: AsyncEngine) -> None:
     """An id that is none, a place that is none or a filter that cannot be meant is a page that says so."""
     async with visitor(create_inspector(engine, token=TOKEN)) as client:
-        response = await client.get(path)
+        for path, status in ADDRESSES:
+            response = await client.get(path)
 
-    assert response.status_code == status
-    assert "Traceback" not in response.text
+            assert response.status_code == status, path
+            assert "Traceback" not in response.text
 
 
 async def test_costs_are_exact_and_by_model(engine: AsyncEngine) -> None:
@@ -334,6 +350,8 @@ async def test_encrypted_chats_are_shown_with_their_keys(engine: AsyncEngine) ->
     async with speaking(Says(text="hidden answer")) as server, Speaker("anthropic").llm(server) as llm:
         chat = await create_chat(engine, llm, title="hidden title", encryption=encryption)
         await chat.ask("hidden question", files=[PNG])
+        await create_chat(engine, llm, title="plain title")
+        await create_chat(engine, llm, messages=[{"role": "user", "content": "hidden"}], encryption=encryption)
 
     page = await seen(engine, f"/chats/{chat.id}", encryption=encryption)
     picture = page.named("img")[0]["src"]
@@ -342,6 +360,9 @@ async def test_encrypted_chats_are_shown_with_their_keys(engine: AsyncEngine) ->
     async with visitor(create_inspector(engine, token=TOKEN)) as client:
         blind = await client.get(f"/chats/{chat.id}")
 
+    assert await listed(engine) == ["(encrypted)", "plain title", "(encrypted)"]
+    assert await listed(engine, "title=title") == ["plain title"]
+    assert "NODELLM_ENCRYPTION_KEYS" in blind.text
     assert "hidden answer" in page.text
     assert content == PNG
     assert await listed(engine, "title=HIDDEN", encryption=encryption) == ["hidden title"]
@@ -361,6 +382,8 @@ async def test_what_is_too_long_is_cut_and_can_be_had_whole(engine: AsyncEngine)
         none = await client.get(f"/chats/{chat.id}/messages/1")
 
     assert "the end" not in page.text
+    # It has a box of its own that the keyboard reaches; a short one has none.
+    assert [a["tabindex"] for a in page.named("div") if a.get("class") == "said long"] == ["0"]
     assert f"/chats/{chat.id}/messages/0" in page.links()
     assert whole.text == f"[user]\n{text}\n"
     assert whole.headers["content-type"] == "text/plain; charset=utf-8"
