@@ -1,10 +1,10 @@
-"""The command `usage`: what was used and spent, as a table, as CSV or as JSON."""
+"""The command `usage`: what was used and spent, as a table, CSV, JSON, a plot or a page."""
 
 import asyncio
 import csv
 import io
 import json as json_text
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Final
@@ -12,20 +12,20 @@ from typing import Annotated, Final
 import typer
 from rich.table import Table
 
+from nodellm_orm.cli import pages, plots
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, Database, existing
-from nodellm_orm.domain.figures import NONE, count, duration, money
+from nodellm_orm.cli.database import DEFAULT, Database, OwnRecords
+from nodellm_orm.cli.moments import moment
+from nodellm_orm.cli.plots import Measure
+from nodellm_orm.cli.reports import Question, title, word
+from nodellm_orm.domain.figures import count, duration, money
 from nodellm_orm.domain.printable import one_line, printable
 from nodellm_orm.errors import ConfigurationError
-from nodellm_orm.ports.owners import ANY_OWNER
-from nodellm_orm.reporting.report import usage_report
 from nodellm_orm.reporting.rows import MEASURES, UsageRow
-from nodellm_orm.store.schema import check
+from nodellm_orm.reporting.series import UNITS
 
 _FORMULAS: Final = frozenset("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 — spreadsheets take the wide signs for the others
 """What a spreadsheet takes for the beginning of a formula, or drops to find one behind it."""
-
-_TIMES: Final = ("hour", "day", "week", "month")
 
 EXAMPLES: Final = """
 Examples:
@@ -37,6 +37,12 @@ Examples:
   nodellm-orm usage --by owner --csv > owners.csv
 
   nodellm-orm usage --by chat --owner ann --json | jq '.rows[] | .cost'
+
+  nodellm-orm usage --by day,model --plot
+
+  nodellm-orm usage --by week --plot --measure latency
+
+  nodellm-orm usage --by day,metadata.team --since 2026-03-01 --until 2026-04-01 --html march.html
 """
 
 
@@ -70,22 +76,60 @@ def usage(
     json: Annotated[
         bool, typer.Option("--json", help="JSON for programs; costs are text, so that they stay exact.")
     ] = False,
+    plot: Annotated[
+        bool, typer.Option("--plot", help="A plot: over time where --by names a time, otherwise a bar a group.")
+    ] = False,
+    measure: Annotated[
+        Measure | None, typer.Option("--measure", help="What --plot shows; cost when left out.", show_default=False)
+    ] = None,
+    html: Annotated[
+        str | None,
+        typer.Option(
+            "--html", metavar="FILE", help="One page with charts; a file that is there is replaced. - for stdout."
+        ),
+    ] = None,
+    rollup: Annotated[
+        bool,
+        typer.Option(
+            "--rollup", help="Take whole hours from where nodellm-orm rollup has added them up; without p50 and p95."
+        ),
+    ] = False,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Add up requests, tokens, costs and times; what deleted chats have cost is in it.
 
     Times are those within which 50 and 95 of 100 answers were complete. A cost with a + lacks requests whose price is
     not known.
     """
-    if as_csv and json:
-        msg = "--csv and --json exclude each other; give one of them"
+    _refuse_two({"--csv": as_csv, "--json": json, "--plot": plot, "--html": html is not None})
+    if measure is not None and not plot:
+        msg = "--measure says what --plot shows; give --plot too"
+        raise ConfigurationError(msg)
+    if rollup and measure is Measure.LATENCY:
+        msg = "--rollup has no times; leave it out to see --measure latency"
         raise ConfigurationError(msg)
     if everybody and owner is not None:
         msg = "--owner and --all exclude each other; give one of them"
         raise ConfigurationError(msg)
     names = [name.strip() for name in by.split(",")] if by.strip() else []
-    limits = (_time("--since", since), _time("--until", until))
-    rows = asyncio.run(_rows(database, names, limits, owner=owner, time_zone=time_zone))
+    question = Question(
+        database=database,
+        names=names,
+        since=moment("--since", since),
+        until=moment("--until", until),
+        owner=owner,
+        time_zone=time_zone,
+        rollup=rollup,
+        records=records,
+    )
+    if plot:
+        asyncio.run(plots.plot(question, measure or Measure.COST))
+        return
+    if html is not None:
+        asyncio.run(pages.write(question, html))
+        return
+    rows = asyncio.run(question.rows())
     if json:
         results().out(_machine(rows), highlight=False)
     elif as_csv:
@@ -96,78 +140,27 @@ def usage(
         remarks().print("There are no such requests.")
 
 
-async def _rows(
-    database: str,
-    names: Sequence[str],
-    limits: tuple[datetime | date | None, datetime | date | None],
-    *,
-    owner: str | None,
-    time_zone: str,
-) -> list[UsageRow]:
-    since, until = limits
-    async with existing(database) as engine:
-        await check(engine)
-        return await usage_report(
-            engine,
-            group_by=names,
-            since=since,
-            until=until,
-            # An owner who is the empty text is not everybody.
-            owner=ANY_OWNER if owner is None else owner,
-            time_zone=time_zone,
-        )
-
-
-def _time(option: str, text: str | None) -> datetime | date | None:
-    """A day, or a moment with its offset."""
-    if text is None:
-        return None
-    try:
-        return date.fromisoformat(text.strip())
-    except ValueError:
-        pass
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError:
-        moment = None
-    if moment is None or moment.utcoffset() is None:
-        msg = (
-            f"{option} {text[:40]!r} is neither a day nor a moment with its offset; write 2026-03-01, "
-            "2026-03-01T12:00Z or 2026-03-01T12:00+01:00"
-        )
+def _refuse_two(forms: Mapping[str, bool]) -> None:
+    given = [name for name, wanted in forms.items() if wanted]
+    if len(given) > 1:
+        msg = f"{given[0]} and {given[1]} exclude each other; give one of them"
         raise ConfigurationError(msg)
-    return moment
 
 
 def _table(names: Sequence[str], rows: Sequence[UsageRow]) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), expand=False)
     for name in names:
-        table.add_column(one_line(name.removeprefix("metadata.")), overflow="fold", no_wrap=name in _TIMES)
-    for title in ("Requests", "Failed", "Input", "Output", "Cost", "p50", "p95"):
-        table.add_column(title, justify="right", no_wrap=True)
+        table.add_column(title(name), overflow="fold", no_wrap=name in UNITS)
+    for measured in ("Requests", "Failed", "Input", "Output", "Cost", "p50", "p95"):
+        table.add_column(measured, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            *(one_line(_word(row.keys[name])) for name in names),
+            *(one_line(word(row.keys[name])) for name in names),
             *(count(number) for number in (row.requests, row.failures, row.input_tokens, row.output_tokens)),
             money(row.cost, unpriced=row.unpriced),
             *(duration(None if time is None else time / 1000) for time in (row.latency_p50, row.latency_p95)),
         )
     return table
-
-
-def _word(value: object) -> str:
-    """What a group is named by, for people."""
-    match value:
-        case None:
-            return NONE
-        case str():
-            return value
-        case datetime():
-            return f"{value:%Y-%m-%d %H:%M %z}"
-        case bool() | int() | float() | list() | dict():
-            return json_text.dumps(value, ensure_ascii=False)
-        case _:
-            return str(value)
 
 
 def _sheet(names: Sequence[str], rows: Sequence[UsageRow]) -> str:
@@ -205,7 +198,7 @@ def cell(value: object) -> str:
             return f"{value:f}"
         case datetime() | date():
             return value.isoformat()
-    text = _word(value)
+    text = word(value)
     # What a terminal might obey is shown as an escape, since CSV is not only redirected but looked at.
     return f"'{printable(text)}" if text[:1] in _FORMULAS else printable(text)
 

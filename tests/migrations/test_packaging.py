@@ -61,9 +61,13 @@ def test_in_a_checkout_the_scripts_are_beside_the_package() -> None:
 
 
 async def test_a_wheel_brings_the_scripts_along(tmp_path: Path) -> None:
-    """What is installed from a wheel migrates without the checkout: proved in a process that cannot see it."""
+    """What is installed from a wheel has its templates, and migrates: proved where the checkout cannot be seen."""
     await run("-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path), folder=ROOT)
     names = unpack(tmp_path)
+    package = Path("nodellm_orm")
+    pages = {file.relative_to(ROOT) for file in (ROOT / package).glob("*/markup/*")}
+    assert {package / "cli/markup/usage.html", package / "cli/markup/usage.css"} <= pages
+    assert [file for file in pages if not (tmp_path / "site" / file).is_file()] == []
     scripts = {f"versions/{Path(script.path).name}" for script in revisions.scripts().walk_revisions()}
     assert names == {f"nodellm_orm/_migrations/{name}" for name in {"env.py", "script.py.mako", *scripts}}
 

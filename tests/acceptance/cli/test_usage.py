@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -36,14 +37,14 @@ def test_a_command_that_cannot_be_understood_is_a_usage_error(arguments: tuple[s
 
 async def test_an_unknown_command_exits_with_2(shell: Shell) -> None:
     """Usage errors have their own exit code, and point to the help."""
-    done = await shell.run("nonsense")
+    done = await replace(shell, anew=True).run("nonsense")
     assert (done.code, done.out) == (2, "")
     assert "--help" in done.err
 
 
 async def test_the_version_is_told(shell: Shell) -> None:
     """--version prints name and version."""
-    done = await shell.run("--version")
+    done = await replace(shell, anew=True).run("--version")
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("nodellm-orm ")
 
