@@ -1,4 +1,4 @@
-"""What a report costs: a month of requests on PostgreSQL, grouped by day and model, with the plan.
+"""What a report costs: a month of requests on PostgreSQL, by day and model with the plan, and from the roll-up.
 
 Run with ``python benchmarks/report.py --rows 1000000 [database url]``; `make bench` takes a small month. Without a
 server that answers there is nothing to be measured.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import event, make_url, text
 from sqlalchemy.exc import DBAPIError
 
-from nodellm_orm import ANY_OWNER, make_engine, migrate, usage_report
+from nodellm_orm import ANY_OWNER, make_engine, migrate, refresh_rollup, usage_report
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -32,6 +32,13 @@ REPORTS: dict[str, dict[str, Any]] = {
     "by metadata, no percentiles": {"group_by": ["metadata.team"], "percentiles": False},
     "one owner, by day and model": {"group_by": ["day", "model"], "owner": "owner-7"},
 }
+ROLLED: dict[str, dict[str, Any]] = {
+    "by day and model": {"group_by": ["day", "model"]},
+    "the same, in Berlin": {"group_by": ["day", "model"], "time_zone": "Europe/Berlin"},
+    "by owner": {"group_by": ["owner"]},
+    "one owner, by day and model": {"group_by": ["day", "model"], "owner": "owner-7"},
+}
+"""What the roll-up is asked for."""
 FILL = """
     INSERT INTO llm_requests (id, chat_id, turn_id, owner, labels, operation, provider, model, requested_model, status,
         http_status, attempt, request_id, latency_ms, first_token_ms, input_tokens, cached_tokens, cache_write_tokens,
@@ -60,15 +67,26 @@ async def measure(engine: AsyncEngine, rows: int) -> None:
         free = await connection.execution_options(isolation_level="AUTOCOMMIT")
         await free.execute(text("VACUUM ANALYZE llm_requests"))
     for title, options in REPORTS.items():
-        taken: list[float] = []
-        groups = 0
-        for _ in range(RUNS):
-            began = time.perf_counter()
-            groups = len(await usage_report(engine, **{**MONTH, **options}))
-            taken.append((time.perf_counter() - began) * 1000)
-        print(f"{rows:,} requests, {title}: {statistics.median(taken):.0f} ms, {groups} rows")
+        await timed(engine, f"{rows:,} requests, {title}", options)
+    began = time.perf_counter()
+    report = await refresh_rollup(engine)
+    taken = time.perf_counter() - began
+    print(f"{rows:,} requests, added up: {taken:.1f} s, {report.added} hours")
+    for title, options in ROLLED.items():
+        await timed(engine, f"{rows:,} requests, from the roll-up, {title}", {**options, "rollup": True})
     for title in ("by day and model, no percentiles", "by day and model"):
         await explain(engine, title)
+
+
+async def timed(engine: AsyncEngine, title: str, options: dict[str, Any]) -> None:
+    """Print the median time of a report."""
+    taken: list[float] = []
+    groups = 0
+    for _ in range(RUNS):
+        began = time.perf_counter()
+        groups = len(await usage_report(engine, **{**MONTH, **options}))
+        taken.append((time.perf_counter() - began) * 1000)
+    print(f"{title}: {statistics.median(taken):.1f} ms, {groups} rows")
 
 
 async def explain(engine: AsyncEngine, title: str) -> None:

@@ -9,6 +9,7 @@ from nodellm_orm.creating import create_llm
 from nodellm_orm.domain.attachments import AttachmentPolicy
 from nodellm_orm.domain.catalogue import ListedModel, ModelInfo
 from nodellm_orm.domain.embeddings import Embeddings
+from nodellm_orm.domain.found import FoundMessage, FoundMessages
 from nodellm_orm.domain.messages import Completion, FinishReason, Message
 from nodellm_orm.domain.money import Price
 from nodellm_orm.domain.pages import ChatSummary, InterruptedTurn, Page
@@ -29,6 +30,7 @@ from nodellm_orm.domain.replies import Chunk, Reply, Thinking, ToolCall, ToolRes
 from nodellm_orm.domain.settings import ThinkingConfig
 from nodellm_orm.domain.usage import Usage
 from nodellm_orm.domain.windows import Window
+from nodellm_orm.domain.words import Excerpt
 from nodellm_orm.errors import (
     AttachmentError,
     AuthenticationError,
@@ -87,9 +89,12 @@ from nodellm_orm.replay.report import (
     ReplayTurn,
 )
 from nodellm_orm.reporting.report import usage_report
+from nodellm_orm.reporting.rollup import RollupReport, refresh_rollup
 from nodellm_orm.reporting.rows import UsageRow
 from nodellm_orm.runtime.stream import ReplyStream
 from nodellm_orm.runtime.tools import Tool, ToolContext, ToolHalt, tool
+from nodellm_orm.search.keeping import create_search_index, drop_search_index
+from nodellm_orm.search.messages import search_messages
 from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.engine import make_engine
 from nodellm_orm.store.records import define_records
@@ -127,10 +132,13 @@ __all__ = [
     "Embeddings",
     "Encryption",
     "EncryptionError",
+    "Excerpt",
     "ExportReport",
     "Fallback",
     "Finding",
     "FinishReason",
+    "FoundMessage",
+    "FoundMessages",
     "IdempotencyError",
     "ImportReport",
     "InterruptedTurn",
@@ -176,6 +184,7 @@ __all__ = [
     "Reply",
     "ReplyStream",
     "RetryPolicy",
+    "RollupReport",
     "RotationReport",
     "SchemaValidationError",
     "SchemaVersionError",
@@ -211,7 +220,9 @@ __all__ = [
     "Window",
     "create_chat",
     "create_llm",
+    "create_search_index",
     "define_records",
+    "drop_search_index",
     "export_chats",
     "import_chats",
     "interrupted_turns",
@@ -221,10 +232,12 @@ __all__ = [
     "migrate",
     "purge",
     "refresh_prices",
+    "refresh_rollup",
     "register_provider",
     "replay_chat",
     "replay_chats",
     "rotate_keys",
+    "search_messages",
     "tool",
     "usage_report",
     "verify",

@@ -22,11 +22,14 @@ from nodellm_orm.store.records import (
     MessageRecord,
     Records,
     RequestRecord,
+    RollupRecord,
+    StaleHourRecord,
     Tables,
     TextRecord,
     ThinkingRecord,
     ToolCallRecord,
     TurnRecord,
+    UsageHourRecord,
     define_records,
 )
 from nodellm_orm.store.types import Id
@@ -41,10 +44,13 @@ __all__ = [
     "MessageRecord",
     "Records",
     "RequestRecord",
+    "RollupRecord",
+    "StaleHourRecord",
     "Tables",
     "TextRecord",
     "ThinkingRecord",
     "ToolCallRecord",
     "TurnRecord",
+    "UsageHourRecord",
     "define_records",
 ]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy import ColumnElement, FromClause
 
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.ports.owners import Owner
@@ -39,7 +39,7 @@ class Filters:
     chat_id: UUID | None = None
     metadata: Mapping[str, JsonValue] = field(default_factory=dict)
 
-    def times(self, requests: Table) -> list[ColumnElement[bool]]:
+    def times(self, requests: FromClause) -> list[ColumnElement[bool]]:
         """Owner and time: what the indexes are for.
 
         Args:
@@ -57,11 +57,11 @@ class Filters:
             found.append(r.chat_id == self.chat_id)
         return found
 
-    def conditions(self, requests: Table) -> list[ColumnElement[bool]]:
+    def conditions(self, requests: FromClause) -> list[ColumnElement[bool]]:
         """All of them.
 
         Args:
-            requests: the ledger.
+            requests: the ledger, or what has those of its columns that are asked for.
         """
         r = requests.c
         listed: list[tuple[ColumnElement[Any], tuple[str, ...] | None]] = [

@@ -19,7 +19,7 @@ from nodellm_orm.runtime.refusals import refuse_text, refuse_unknown
 from nodellm_orm.store.escaping import unescape_json
 
 if TYPE_CHECKING:
-    from sqlalchemy import ColumnElement, Table
+    from sqlalchemy import ColumnElement, FromClause
 
     from nodellm_orm.reporting.rows import GroupValue
     from nodellm_orm.reporting.zones import Changes
@@ -45,11 +45,11 @@ class GroupKey(ABC):
     """The unit of time that it is, by the clocks of the time zone."""
 
     @abstractmethod
-    def columns(self, requests: Table, changes: Changes) -> list[ColumnElement[Any]]:
+    def columns(self, requests: FromClause, changes: Changes) -> list[ColumnElement[Any]]:
         """Its SQL: one or two expressions.
 
         Args:
-            requests: the ledger.
+            requests: the ledger, or whatever has its columns.
             changes: the offsets of the time zone.
         """
 
@@ -62,7 +62,7 @@ class GroupKey(ABC):
 class _Column(GroupKey):
     name: str
 
-    def columns(self, requests: Table, changes: Changes) -> list[ColumnElement[Any]]:
+    def columns(self, requests: FromClause, changes: Changes) -> list[ColumnElement[Any]]:
         del changes
         return [model_of(requests) if self.name == "model" else requests.c[_COLUMNS[self.name]]]
 
@@ -77,7 +77,7 @@ class _Time(GroupKey):
     name: str
     unit: Unit
 
-    def columns(self, requests: Table, changes: Changes) -> list[ColumnElement[Any]]:
+    def columns(self, requests: FromClause, changes: Changes) -> list[ColumnElement[Any]]:
         offset = _offset(requests, changes)
         cut = Cut(self.unit, requests.c.created_at, offset)
         # An hour that comes twice when clocks are put back is two hours.
@@ -95,7 +95,7 @@ class _Time(GroupKey):
         return day
 
 
-def _offset(requests: Table, changes: Changes) -> ColumnElement[int]:
+def _offset(requests: FromClause, changes: Changes) -> ColumnElement[int]:
     """The offset that holds at a request's time."""
     created = requests.c.created_at
     last = changes[-1][1]
@@ -109,7 +109,7 @@ def _offset(requests: Table, changes: Changes) -> ColumnElement[int]:
 class _Member(GroupKey):
     name: str
 
-    def columns(self, requests: Table, changes: Changes) -> list[ColumnElement[Any]]:
+    def columns(self, requests: FromClause, changes: Changes) -> list[ColumnElement[Any]]:
         del changes
         return [MemberJson(requests.c.labels, self.name.removeprefix(_METADATA))]
 
@@ -118,12 +118,14 @@ class _Member(GroupKey):
         return None if given[0] is None else unescape_json(loads(given[0]))
 
 
-def model_of(requests: Table) -> ColumnElement[str]:
+def model_of(requests: FromClause) -> ColumnElement[str]:
     """The model that answered; of an attempt that nothing answered, the one that was asked.
 
     Args:
-        requests: the ledger.
+        requests: the ledger, or what has a model in any case.
     """
+    if "requested_model" not in requests.c:
+        return requests.c.model
     return func.coalesce(requests.c.model, requests.c.requested_model, type_=requests.c.model.type)
 
 

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import tzinfo
 
-    from sqlalchemy import ColumnElement, Connection, Label, Select, Subquery, Table
+    from sqlalchemy import ColumnElement, Connection, Label, Result, Select, Subquery, Table
 
     from nodellm_orm.reporting.filters import Filters
     from nodellm_orm.reporting.keys import GroupKey
     from nodellm_orm.reporting.zones import Changes
 
-_TOKENS: Final = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
+TOKENS: Final = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 _TIMES: Final = {"latency": "latency_ms", "first_token": "first_token_ms"}
 _PERCENT: Final = (50, 95)
 _MYSQL: Final = frozenset({"mysql", "mariadb"})
@@ -32,7 +32,8 @@ _LATER: Final = timedelta(days=1)
 """A request may be made after the first look and before the second."""
 _JOINED: Final = 1000
 """Hours, days, weeks or months that are listed at most."""
-_NO_CHANGES: Final[Changes] = ((datetime(1, 1, 3, tzinfo=UTC), 0),)
+NO_CHANGES: Final[Changes] = ((datetime(1, 1, 3, tzinfo=UTC), 0),)
+"""Those of UTC."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,18 +60,32 @@ def answer(connection: Connection, requests: Table, question: Question) -> list[
     dialect = connection.dialect.name
     span = None
     if any(key.unit for key in question.keys) and (question.zone is not UTC or dialect == "postgresql"):
-        span = _span(connection, requests, question.filters)
-    offsets = _NO_CHANGES if span is None or question.zone is UTC else changes(question.zone, *span)
+        span = span_of(connection, requests, question.filters)
+    offsets = NO_CHANGES if span is None or question.zone is UTC else changes(question.zone, *span)
     expressions = [key.columns(requests, offsets) for key in question.keys]
     known: dict[int, list[datetime]] = {}
     if span is not None and dialect == "postgresql":
         known = _starts(question.keys, expressions, offsets, span)
     rows = connection.execute(_statement(requests, expressions, question, dialect, known))
+    return rows_of(rows, question, expressions, offsets)
+
+
+def rows_of(
+    result: Result[Any], question: Question, expressions: Sequence[Sequence[object]], offsets: Changes
+) -> list[UsageRow]:
+    """What the database gave, as rows of a report.
+
+    Args:
+        result: columns of the keys, then what is told of each group.
+        question: what was asked.
+        expressions: the columns of each key.
+        offsets: those of the time zone.
+    """
     width = sum(map(len, expressions))
-    names = tuple(rows.keys())[width:]
+    names = tuple(result.keys())[width:]
     unknown: dict[str, Any] = {} if question.percentiles else {f"{time}_p{percent}": None for time, percent in _each()}
     found = []
-    for row in rows:
+    for row in result:
         given = iter(row[:width])
         groups = {
             key.name: key.value([next(given) for _ in columns], offsets)
@@ -80,12 +95,18 @@ def answer(connection: Connection, requests: Table, question: Question) -> list[
     return found
 
 
-def _span(connection: Connection, requests: Table, limits: Filters) -> tuple[datetime, datetime]:
-    """Between which moments the requests were made."""
+def span_of(connection: Connection, requests: Table, limits: Filters) -> tuple[datetime, datetime]:
+    """Between which moments the requests were made.
+
+    Args:
+        connection: where.
+        requests: the ledger.
+        limits: which of them.
+    """
     bounds = select(func.min(requests.c.created_at), func.max(requests.c.created_at))
     first, last = connection.execute(bounds.where(*limits.times(requests))).one()
     if first is None:
-        first = last = _NO_CHANGES[0][0]  # there is nothing to be dated
+        first = last = NO_CHANGES[0][0]  # there is nothing to be dated
     return first, last + _LATER
 
 
@@ -118,7 +139,7 @@ def _statement(
     names = [label.name for label in labelled]
     digests = _digests(labelled) if dialect in _MYSQL else []
     within = [*names, *(digest.name for digest in digests)]
-    wanted = [r[name] for name in (*_TOKENS, "cost", *(_TIMES.values() if question.percentiles else ()))]
+    wanted = [r[name] for name in (*TOKENS, "cost", *(_TIMES.values() if question.percentiles else ()))]
     failed = case((r.status == "failed", 1)).label("failed")
     base = select(*labelled, *digests, failed, *wanted).where(*question.filters.conditions(requests)).subquery("r")
     measured: list[ColumnElement[Any]] = []
@@ -138,7 +159,7 @@ def _statement(
         func.count().label("requests"),
         func.count(b.failed).label("failures"),
         (func.count() - func.count(b.cost)).label("unpriced"),
-        *(Total(b[name]).label(name) for name in _TOKENS),
+        *(Total(b[name]).label(name) for name in TOKENS),
         Total(b.cost, money=True).label("cost"),
         *measured,
     ).select_from(base)

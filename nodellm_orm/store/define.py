@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sqlalchemy import MetaData, Table, and_, inspect
+from sqlalchemy import MetaData, Table
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import DeclarativeBase, foreign, relationship
+from sqlalchemy.orm import DeclarativeBase
 
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.keeping import KEEP_ALL, Keeping
@@ -25,13 +25,12 @@ from nodellm_orm.store.columns import (
 from nodellm_orm.store.encryption import Encryption
 from nodellm_orm.store.mixins import check_base, check_filled, check_mixin, table_arguments
 from nodellm_orm.store.naming import CONVENTION, Naming, usable
+from nodellm_orm.store.relating import relate, table_of
 from nodellm_orm.store.sealing import PLAIN, Sealer
+from nodellm_orm.store.usage_columns import RollupColumns, StaleHourColumns, UsageHourColumns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    from sqlalchemy import ColumnElement
-    from sqlalchemy.orm import Relationship
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +46,9 @@ class Tables:
     attachments: Table
     blobs: Table
     texts: Table
+    usage_hours: Table
+    usage_stale: Table
+    usage_rollup: Table
     sealer: Sealer = PLAIN
     """What encrypts their content on its way in, and decrypts it on its way out."""
     keeping: Keeping = KEEP_ALL
@@ -72,6 +74,9 @@ class Records:
     attachment: type[AttachmentColumns]
     blob: type[BlobColumns]
     text: type[TextColumns]
+    usage_hour: type[UsageHourColumns]
+    stale_hour: type[StaleHourColumns]
+    rollup: type[RollupColumns]
     tables: Tables
 
     def encrypted(self, encryption: Encryption) -> Records:
@@ -107,18 +112,24 @@ class Records:
         attachment: type[AttachmentColumns],
         blob: type[BlobColumns],
         text: type[TextColumns],
+        usage_hour: type[UsageHourColumns],
+        stale_hour: type[StaleHourColumns],
+        rollup: type[RollupColumns],
     ) -> Records:
         """Gather mapped classes, and relate them to each other."""
         tables = Tables(
-            chats=_table(chat),
-            turns=_table(turn),
-            messages=_table(message),
-            tool_calls=_table(tool_call),
-            thinking=_table(thinking),
-            requests=_table(request),
-            attachments=_table(attachment),
-            blobs=_table(blob),
-            texts=_table(text),
+            chats=table_of(chat),
+            turns=table_of(turn),
+            messages=table_of(message),
+            tool_calls=table_of(tool_call),
+            thinking=table_of(thinking),
+            requests=table_of(request),
+            attachments=table_of(attachment),
+            blobs=table_of(blob),
+            texts=table_of(text),
+            usage_hours=table_of(usage_hour),
+            usage_stale=table_of(stale_hour),
+            usage_rollup=table_of(rollup),
         )
         records = cls(
             naming=naming,
@@ -132,9 +143,12 @@ class Records:
             attachment=attachment,
             blob=blob,
             text=text,
+            usage_hour=usage_hour,
+            stale_hour=stale_hour,
+            rollup=rollup,
             tables=tables,
         )
-        _relate(records)
+        relate(records)
         return records
 
 
@@ -197,6 +211,9 @@ def define_records(
         attachment=_map(parent, naming, "attachments", "AttachmentRecord", AttachmentColumns, attachment),
         blob=_map(parent, naming, "blobs", "BlobRecord", BlobColumns, blob),
         text=_map(parent, naming, "texts", "TextRecord", TextColumns, text),
+        usage_hour=_map(parent, naming, "usage_hours", "UsageHourRecord", UsageHourColumns, object),
+        stale_hour=_map(parent, naming, "usage_stale", "StaleHourRecord", StaleHourColumns, object),
+        rollup=_map(parent, naming, "usage_rollup", "RollupRecord", RollupColumns, object),
     )
 
 
@@ -217,8 +234,11 @@ _OPTIONS: Final[Mapping[type, str]] = {
     AttachmentColumns: "attachment",
     BlobColumns: "blob",
     TextColumns: "text",
+    UsageHourColumns: "usage_hour",
+    StaleHourColumns: "stale_hour",
+    RollupColumns: "rollup",
 }
-"""How each mixin is given."""
+"""How each mixin is given, where one can be."""
 _Columns = TypeVar(
     "_Columns",
     ChatColumns,
@@ -230,6 +250,9 @@ _Columns = TypeVar(
     AttachmentColumns,
     BlobColumns,
     TextColumns,
+    UsageHourColumns,
+    StaleHourColumns,
+    RollupColumns,
 )
 
 
@@ -259,7 +282,7 @@ def _map(
         msg = f"{option}={mixin.__name__} cannot be mapped to {naming.table(suffix)}: {error}"
         raise ConfigurationError(msg) from error
     if columns is not ChatColumns:
-        check_filled(option, _table(record), vars(columns))
+        check_filled(option, table_of(record), vars(columns))
     return record
 
 
@@ -267,58 +290,3 @@ def _class_name(base: type[DeclarativeBase], naming: Naming, name: str) -> str:
     """A name that no class of this base has yet: two sets of records on one base are told apart by their prefixes."""
     taken = {mapper.class_.__name__ for mapper in base.registry.mappers}
     return name if name not in taken else "".join(word.capitalize() for word in naming.prefix.split("_")) + name
-
-
-def _table(record: type) -> Table:
-    table: object = inspect(record, raiseerr=True).local_table
-    if not isinstance(table, Table):
-        msg = f"{record.__name__} is not mapped to a table"
-        raise TypeError(msg)
-    return table
-
-
-def _relate(records: Records) -> None:
-    """Add the relationships: for reading only, loaded only when asked for, nothing cascades."""
-    t = records.tables
-    _one(records.turn, "chat", records.chat, t.chats.c.id == foreign(t.turns.c.chat_id))
-    _one(records.message, "chat", records.chat, t.chats.c.id == foreign(t.messages.c.chat_id))
-    _one(records.tool_call, "message", records.message, _within_chat(t.messages, t.tool_calls, "message_id"))
-    _many(records.chat, "turns", records.turn, t.chats.c.id == foreign(t.turns.c.chat_id), "position")
-    _many(records.chat, "messages", records.message, t.chats.c.id == foreign(t.messages.c.chat_id), "position")
-    of_turn: tuple[tuple[str, type, str], ...] = (
-        ("messages", records.message, "position"),
-        ("tool_calls", records.tool_call, "id"),
-        ("requests", records.request, "id"),
-    )
-    for name, record, order in of_turn:
-        _many(records.turn, name, record, _within_chat(t.turns, _table(record), "turn_id"), order)
-    of_message: tuple[tuple[str, type], ...] = (
-        ("tool_calls", records.tool_call),
-        ("thinking", records.thinking),
-        ("attachments", records.attachment),
-    )
-    for name, record in of_message:
-        _many(records.message, name, record, _within_chat(t.messages, _table(record), "message_id"), "position")
-
-
-def _many(owner: type, name: str, target: type, join: ColumnElement[bool], order: str) -> None:
-    rows = relationship(
-        target, primaryjoin=join, order_by=_table(target).c[order], viewonly=True, lazy="raise", uselist=True
-    )
-    _add(owner, name, rows)
-
-
-def _one(owner: type, name: str, target: type, join: ColumnElement[bool]) -> None:
-    row = relationship(target, primaryjoin=join, viewonly=True, lazy="raise", uselist=False)
-    _add(owner, name, row)
-
-
-def _add(owner: type, name: str, related: Relationship[object]) -> None:
-    if hasattr(owner, name):
-        msg = f"a mixin or the base defines {name}, which is a relationship of {owner.__name__}; give it another name"
-        raise ConfigurationError(msg)
-    inspect(owner, raiseerr=True).add_property(name, related)
-
-
-def _within_chat(parent: Table, child: Table, reference: str) -> ColumnElement[bool]:
-    return and_(parent.c.chat_id == foreign(child.c.chat_id), parent.c.id == foreign(child.c[reference]))

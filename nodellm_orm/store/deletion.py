@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from nodellm_orm.errors import ChatError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.clock import DatabaseNow
+from nodellm_orm.store.closing import lose_attempts
 from nodellm_orm.store.guard import CACHED, chat_parameters, executed, row_of, there
 from nodellm_orm.store.referrers import referrers
 from nodellm_orm.store.unreferenced import release_blobs
@@ -96,7 +97,7 @@ class Removal:
         if not executed(connection, claim, {**key, "b_since": self.unused_since}):
             return None
         if self.first:
-            connection.execute(_lose_attempts(self.tables.requests), {"b_chat": self.chat_id})
+            lose_attempts(connection, self.tables, self.chat_id)
         removed, left = self._children(connection)
         if left:
             if self.first and (names := referrers(connection, self.tables, self.chat_id)):
@@ -255,12 +256,6 @@ def _claim(chats: Table, *, any_owner: bool, unused: bool) -> Update:
 @lru_cache(maxsize=CACHED)
 def _owner_of(chats: Table) -> Select[Any]:
     return select(chats.c.owner).where(*row_of(chats, ANY_OWNER))
-
-
-@lru_cache(maxsize=CACHED)
-def _lose_attempts(requests: Table) -> Update:
-    open_ones = and_(requests.c.chat_id == bindparam("b_chat"), requests.c.status == "started")
-    return update(requests).where(open_ones).values(status="unknown")
 
 
 @lru_cache(maxsize=CACHED)

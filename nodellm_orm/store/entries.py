@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
-from sqlalchemy import Integer, bindparam, case, delete, exists, insert, null, or_, update
+from sqlalchemy import Integer, bindparam, case, delete, insert, null, update
 
 from nodellm_orm.ports.entries import (
     AttemptClosed,
@@ -22,13 +22,13 @@ from nodellm_orm.ports.entries import (
     TurnEnded,
     TurnReleased,
 )
-from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.ports.statuses import RELEASED
 from nodellm_orm.store.absent import insert_absent
 from nodellm_orm.store.attachments import attachment_rows, blob_rows
 from nodellm_orm.store.clock import DatabaseNow
-from nodellm_orm.store.guard import CACHED, of_chat
-from nodellm_orm.store.mapping import attempt_row, call_row, closing_row, message_row, thinking_rows
+from nodellm_orm.store.closing import close_attempts, closing_parameters
+from nodellm_orm.store.guard import CACHED
+from nodellm_orm.store.mapping import attempt_row, call_row, message_row, thinking_rows
 from nodellm_orm.store.sizes import check_sizes
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
     from nodellm_orm.domain.jsontext import JsonValue
     from nodellm_orm.ports.entries import Entry
-    from nodellm_orm.ports.ownership import Hold
     from nodellm_orm.store.define import Tables
     from nodellm_orm.store.mapping import Row
     from nodellm_orm.store.sealing import Sealer
@@ -110,8 +109,7 @@ class _Rows:
                 made_for = {"chat_id": scope.chat_id, "turn_id": scope.turn_id, "owner": scope.owner}
                 self.attempts.append({**attempt_row(entry), **made_for, "labels": dict(scope.labels)})
             case AttemptClosed():
-                values = {f"b_{name}": value for name, value in closing_row(entry).items()}
-                self.closed.append({**where, "b_id": entry.id, **values})
+                self.closed.append(closing_parameters(scope.chat_id, entry))
             case CallStarted():
                 self.started.append({**where, "b_id": entry.id})
             case CallFinished():
@@ -176,7 +174,10 @@ def apply(connection: Connection, tables: Tables, scope: Scope, entries: Sequenc
         (insert_absent(connection.dialect.name, tables.blobs), blob_rows(scope.owner, messages, tables.sealer)),
         (insert_calls(tables.tool_calls), rows.calls),
         (insert_dated(tables.requests), rows.attempts),
-        (_close_attempt(tables.requests), rows.closed),
+    ):
+        send(connection, statement, values)
+    close_attempts(connection, tables, rows.closed)
+    for statement, values in (
         (_start_call(tables.tool_calls), rows.started),
         (_finish_call(tables.tool_calls), rows.finished),
         (_answer_call(tables.tool_calls), rows.answered),
@@ -240,56 +241,6 @@ def insert_calls(calls: Table) -> Insert:
     """New calls; those that start at once are dated."""
     running = bindparam("b_running", type_=Integer()) == 1
     return insert(calls).values(started_at=case((running, DatabaseNow()), else_=null()))
-
-
-_CLOSED: Final = (
-    *("status", "http_status", "error_type", "request_id", "model", "message_id", "latency_ms", "first_token_ms"),
-    *("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens", "other_tokens"),
-    *("cost", "input_cost", "output_cost", "prices", "price_source"),
-)
-"""Columns of an attempt that change when it is closed."""
-
-
-@lru_cache(maxsize=CACHED)
-def _close_attempt(requests: Table) -> Update:
-    return (
-        update(requests)
-        .where(requests.c.id == bindparam("b_id"), requests.c.chat_id == bindparam("b_chat"))
-        .values({name: _typed(requests, name) for name in _CLOSED})
-    )
-
-
-def account(connection: Connection, tables: Tables, hold: Hold, closed: Sequence[AttemptClosed]) -> None:
-    """Close ledger rows of a chat that is gone; see `Journal.account`.
-
-    Args:
-        connection: in a transaction.
-        tables: where to.
-        hold: the one that was lost.
-        closed: what came of its attempts.
-    """
-    for entry in closed:
-        values = {f"b_{name}": value for name, value in closing_row(entry).items()}
-        key = {"b_chat": hold.chat_id, "b_id": entry.id}
-        connection.execute(_account(tables.requests, tables.chats), {**values, **key})
-
-
-@lru_cache(maxsize=CACHED)
-def _account(requests: Table, chats: Table) -> Update:
-    # Of an owner who was erased, nothing may come back that leads to him.
-    erased = requests.c.chat_id.is_(None)
-    values: dict[str, Any] = {name: _typed(requests, name) for name in _CLOSED if name != "message_id"}
-    values["request_id"] = case((erased, null()), else_=values["request_id"])
-    return (
-        update(requests)
-        .where(
-            requests.c.id == bindparam("b_id"),
-            or_(requests.c.chat_id == bindparam("b_chat"), erased),
-            requests.c.status == "unknown",
-            ~exists().where(*of_chat(chats, ANY_OWNER)),
-        )
-        .values(values)
-    )
 
 
 def _of(table: Table) -> Update:

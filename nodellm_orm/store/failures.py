@@ -65,7 +65,7 @@ _TELLING: Final[dict[Code, str]] = {
         "a value is too long for the database; shorten it, or on MySQL raise max_allowed_packet",
     ),
     **dict.fromkeys(
-        ("28P01", "28000", 1045, 1044, "42501", 1142, sqlite3.SQLITE_AUTH),
+        ("28P01", "28000", 1045, 1698, 1044, "42501", 1142, sqlite3.SQLITE_AUTH),
         "the database does not let this user in; check the user, the password and the privileges",
     ),
     **dict.fromkeys(

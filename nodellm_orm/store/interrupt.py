@@ -14,6 +14,7 @@ from nodellm_orm.ports.ownership import Exhausted, Hold, Outdated
 from nodellm_orm.ports.refused import WORKERS_DIED, chat_busy, check_limit
 from nodellm_orm.ports.statuses import EXHAUSTED, RELEASED
 from nodellm_orm.store.clock import DatabaseNow
+from nodellm_orm.store.closing import lose_attempts
 from nodellm_orm.store.guard import (
     CACHED,
     chat_parameters,
@@ -48,8 +49,8 @@ def leave_unknown(connection: Connection, tables: Tables, chat_id: UUID, turn_id
         turn_id: the turn.
     """
     key = {"b_chat": chat_id, "b_turn": turn_id}
-    connection.execute(_lose(tables.requests, "started"), key)
-    connection.execute(_lose(tables.tool_calls, "running"), key)
+    lose_attempts(connection, tables, chat_id, turn_id)
+    connection.execute(_lose_calls(tables.tool_calls), key)
 
 
 def said_of(sealer: Sealer, message: str, owner: str | None, turn_id: UUID) -> dict[str, Any]:
@@ -183,14 +184,14 @@ def interrupted(connection: Connection, tables: Tables, limit: int) -> tuple[Int
 
 
 @lru_cache(maxsize=CACHED)
-def _lose(table: Table, status: str) -> Update:
-    """Make what is in flight unknown: attempts that are ``started``, calls that are ``running``."""
+def _lose_calls(calls: Table) -> Update:
+    """Make calls unknown that are ``running``."""
     return (
-        update(table)
+        update(calls)
         .where(
-            table.c.chat_id == bindparam("b_chat"),
-            table.c.turn_id == bindparam("b_turn"),
-            table.c.status == status,
+            calls.c.chat_id == bindparam("b_chat"),
+            calls.c.turn_id == bindparam("b_turn"),
+            calls.c.status == "running",
         )
         .values(status="unknown")
     )

@@ -12,9 +12,9 @@ from nodellm_orm.ports.ownership import Exhausted
 from nodellm_orm.ports.workspace import NoWorkspace
 from nodellm_orm.store import heads, interrupt, listing, reading, record
 from nodellm_orm.store.begin import Begin
+from nodellm_orm.store.closing import account
 from nodellm_orm.store.decisions import Decide
 from nodellm_orm.store.deletion import remove
-from nodellm_orm.store.entries import account
 from nodellm_orm.store.fork import Fork
 from nodellm_orm.store.heads import Append
 from nodellm_orm.store.interrupt import Cancel, TakeOver

@@ -25,6 +25,7 @@ from nodellm_orm.store.columns import (
 )
 from nodellm_orm.store.define import Records, Tables, define_records
 from nodellm_orm.store.naming import CONVENTION, Naming
+from nodellm_orm.store.usage_columns import RollupColumns, StaleHourColumns, UsageHourColumns
 
 if TYPE_CHECKING:
     from nodellm_orm.store.encryption import Encryption
@@ -38,11 +39,14 @@ __all__ = [
     "MessageRecord",
     "Records",
     "RequestRecord",
+    "RollupRecord",
+    "StaleHourRecord",
     "Tables",
     "TextRecord",
     "ThinkingRecord",
     "ToolCallRecord",
     "TurnRecord",
+    "UsageHourRecord",
     "chosen_records",
     "define_records",
 ]
@@ -119,6 +123,27 @@ class TextRecord(TextColumns, Base):
     __table_args__ = TextColumns.table_args(_NAMING)
 
 
+class UsageHourRecord(UsageHourColumns, Base):
+    """Sums over the requests of one hour."""
+
+    __tablename__ = _NAMING.table("usage_hours")
+    __table_args__ = UsageHourColumns.table_args(_NAMING)
+
+
+class StaleHourRecord(StaleHourColumns, Base):
+    """A mark on an hour that must be added up again."""
+
+    __tablename__ = _NAMING.table("usage_stale")
+    __table_args__ = StaleHourColumns.table_args(_NAMING)
+
+
+class RollupRecord(RollupColumns, Base):
+    """How far the roll-up is."""
+
+    __tablename__ = _NAMING.table("usage_rollup")
+    __table_args__ = RollupColumns.table_args(_NAMING)
+
+
 RECORDS: Final = Records.of(
     _NAMING,
     chat=ChatRecord,
@@ -130,6 +155,9 @@ RECORDS: Final = Records.of(
     attachment=AttachmentRecord,
     blob=BlobRecord,
     text=TextRecord,
+    usage_hour=UsageHourRecord,
+    stale_hour=StaleHourRecord,
+    rollup=RollupRecord,
 )
 """The default set: what is used where no ``records=`` is given."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import and_, null, or_, select, update
+from sqlalchemy import and_, delete, null, or_, select, update
 
+from nodellm_orm.store.stale import hold, mark
 from nodellm_orm.store.unreferenced import release_blobs
 
 if TYPE_CHECKING:
@@ -38,8 +39,7 @@ async def anonymise(
         rows = await access.read(partial(_page, requests=requests, owner=owner, after=after, limit=batch))
         if not rows:
             return
-        ids = [row.id for row in rows]
-        yield await access.run(partial(_forget, requests=requests, owner=owner, ids=ids, keep_labels=keep_labels))
+        yield await access.run(partial(_forget, tables=tables, owner=owner, rows=rows, keep_labels=keep_labels))
         after = rows[-1].created_at, rows[-1].id
 
 
@@ -59,13 +59,44 @@ def _page(
 
 
 def _forget(
-    connection: Connection, requests: Table, owner: str | None, ids: Sequence[UUID], *, keep_labels: bool
+    connection: Connection, tables: Tables, owner: str | None, rows: Sequence[Any], *, keep_labels: bool
 ) -> int:
+    requests = tables.requests
     values: dict[str, Any] = dict.fromkeys(("chat_id", "turn_id", "message_id", "owner", "request_id"), null())
     if not keep_labels:
         values["labels"] = {}
-    theirs = update(requests).where(requests.c.id.in_(ids), *_theirs(requests, owner))
+    theirs = update(requests).where(requests.c.id.in_([row.id for row in rows]), *_theirs(requests, owner))
+    if owner is not None:  # of nobody's rows, the sums stay what they are
+        mark(connection, tables, [row.created_at for row in rows])
     return connection.execute(theirs.values({requests.c[name]: value for name, value in values.items()})).rowcount
+
+
+async def forget_sums(access: Access, tables: Tables, owner: str | None, batch: int) -> None:
+    """Delete an owner's rows of the roll-up: the ledger's do not lead to him any more, and are added up again.
+
+    Args:
+        access: the database.
+        tables: the records' tables.
+        owner: whose.
+        batch: rows a transaction.
+    """
+    if owner is not None:
+        while await access.run(partial(_forget_sums, tables=tables, owner=owner, limit=batch)):
+            pass
+
+
+def _forget_sums(connection: Connection, tables: Tables, owner: str, limit: int) -> int:
+    # Whoever adds up has committed before, or reads the ledger after this, in which the name is gone.
+    hold(connection, tables)
+    sums = tables.usage_hours
+    found = select(sums.c.hour, sums.c.digest).where(sums.c.owner == owner).order_by(sums.c.hour).limit(limit)
+    rows = connection.execute(found).all()
+    if rows:
+        hours, digests = sorted({row.hour for row in rows}), [row.digest for row in rows]
+        theirs = (sums.c.owner == owner, sums.c.hour.between(hours[0], hours[-1]), sums.c.digest.in_(digests))
+        connection.execute(delete(sums).where(*theirs))
+        mark(connection, tables, hours)
+    return len(rows)
 
 
 async def remaining_blobs(access: Access, tables: Tables, owner: str | None, batch: int) -> AsyncIterator[int]:

@@ -274,6 +274,7 @@ class _Purge:
         labels = self.keep_labels
         async for count in erasure.anonymise(self.access, self.tables, owner, self._batch, keep_labels=labels):
             await self._tell(requests=count)
+        await erasure.forget_sums(self.access, self.tables, owner, self._batch)
         async for count in erasure.remaining_blobs(self.access, self.tables, owner, self._batch):
             await self._tell(blobs=count)
         await self._texts(erased=True)

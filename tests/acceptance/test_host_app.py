@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -154,7 +155,7 @@ async def test_an_upgrade_of_the_library_is_a_revision_of_the_helpdesk(helpdesk:
 
         await helpdesk.migrated("upgrade", "head")
         await helpdesk.migrated("check")
-        assert await helpdesk.rows("SELECT version_num FROM assistant_alembic_version") == [("0004",)]
+        assert await helpdesk.rows("SELECT version_num FROM assistant_alembic_version") == [("0005",)]
         assert (await helpdesk.app("ask", "ada", "When?", server=server)).out == "Tomorrow.\n"
         assert messages_in(server.requests[1]) == 3
 
@@ -168,6 +169,6 @@ async def test_an_upgrade_of_the_library_is_a_revision_of_the_helpdesk(helpdesk:
 
 async def test_a_word_the_helpdesk_does_not_know(tmp_path: Path) -> None:
     """Whoever mistypes a command is told which there are."""
-    helpdesk = Helpdesk("", Shell.at(tmp_path))
+    helpdesk = Helpdesk("", replace(Shell.at(tmp_path), anew=True))
     done = await helpdesk.app("nonsense")
     assert (done.code, done.err) == (1, "usage: app.py ask NAME QUESTION | report | leave NAME\n")

@@ -176,12 +176,13 @@ def statements(script: str) -> list[str]:
 @pytest.mark.parametrize("dialect", ["postgresql", "mysql"])
 @pytest.mark.parametrize(("lower", "upper"), list(pairwise(revisions.known())))
 def test_no_revision_says_what_takes_long_on_many_rows(dialect: str, lower: str, upper: str) -> None:
-    """Every statement is of a kind whose time does not depend on the rows: no index is built, no column rewritten."""
+    """Every statement is of a kind whose time does not depend on the rows: no old table is indexed or rewritten."""
     script = sql(dialect, from_revision=lower, revision=upper)
     said = statements(script)
     assert said
     slow = [s for s in said if not any(re.match(pattern, s, re.IGNORECASE) for pattern in HARMLESS)]
-    assert slow == []
+    made = [f" ON {match[1]} (" for s in said if (match := re.match(r"CREATE TABLE (\w+)", s))]
+    assert [s for s in slow if not s.startswith("CREATE INDEX") or not any(new in s for new in made)] == []
 
 
 _PLACES: Final = {
@@ -230,8 +231,9 @@ async def test_no_revision_writes_a_table_anew(filled: AsyncEngine) -> None:
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 async def test_sqlite_keeps_keys_indexes_and_references(filled: AsyncEngine) -> None:
     """After every step down and up the definitions are the same, references hold and are enforced, and rows stay."""
+    rows = await everything(filled)
     await migrate(filled)
-    rows, made = await everything(filled), await definitions(filled)
+    made = await definitions(filled)
     assert sum("FOREIGN KEY" in line for lines in made.values() for line in lines) == 5
     for lower in reversed(revisions.known()[:-1]):
         await downgrade(filled, revision=lower)
@@ -243,6 +245,6 @@ async def test_sqlite_keeps_keys_indexes_and_references(filled: AsyncEngine) -> 
             await connection.rollback()
         await migrate(filled)
         assert await definitions(filled) == made
-        assert await everything(filled) == rows
+        assert await everything(filled, of=rows) == rows
         async with filled.connect() as connection:
             assert await connection.scalar(text("PRAGMA integrity_check")) == "ok"

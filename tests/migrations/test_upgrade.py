@@ -161,7 +161,8 @@ async def test_another_prefix_has_tables_and_a_version_of_its_own(engine: AsyncE
     assert await current(engine, prefix="Assistant_") == "0001"
     assert await current(engine) == revisions.known()[-1]
     made = {name for name in await tables_of(engine) if name.startswith("Assistant_")}
-    assert made == {table.name for table in records.tables} | {"Assistant_alembic_version"}
+    first = {table.name for table in records.tables if "_usage" not in table.name}
+    assert made == first | {"Assistant_alembic_version"}
 
 
 @pytest.mark.postgresql

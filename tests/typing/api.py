@@ -27,9 +27,12 @@ from nodellm_orm import (
     Chunk,
     Encryption,
     EncryptionError,
+    Excerpt,
     ExportReport,
     Finding,
     FinishReason,
+    FoundMessage,
+    FoundMessages,
     ImportReport,
     InterruptedTurn,
     LLMClient,
@@ -71,7 +74,9 @@ from nodellm_orm import (
     Window,
     create_chat,
     create_llm,
+    create_search_index,
     define_records,
+    drop_search_index,
     export_chats,
     import_chats,
     interrupted_turns,
@@ -84,6 +89,7 @@ from nodellm_orm import (
     replay_chat,
     replay_chats,
     rotate_keys,
+    search_messages,
     tool,
     usage_report,
     verify,
@@ -470,6 +476,18 @@ async def reports(engine: AsyncEngine) -> None:
         assert_type(row.cost, Decimal | None)
         assert_type(row.latency_p95, int | None)
         assert_type(row.requests, int)
+
+
+async def searches(engine: AsyncEngine) -> None:
+    """A search gives a page of messages with excerpts."""
+    page = await search_messages(engine, '"event loop" -thread', owner="ann", roles=["user"], since=date(2026, 1, 1))
+    assert_type(page, FoundMessages)
+    for found in page:
+        assert_type(found, FoundMessage)
+        assert_type(found.excerpt, Excerpt)
+        assert_type(list(found.excerpt.pieces()), list[tuple[str, bool]])
+    await create_search_index(engine)
+    assert_type(await drop_search_index(engine), bool)
 
 
 async def rows(session: AsyncSession) -> None:
