@@ -13,7 +13,7 @@ def main() -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0 is success, 1 an error, 2 a command that cannot be understood.
+        The exit code: 0 is success, 1 an error, 2 a command that cannot be understood, 130 Ctrl-C, 141 a broken pipe.
     """
     try:
         from nodellm_orm.cli.app import run  # noqa: PLC0415 — an extra that may be missing
@@ -23,6 +23,8 @@ def main() -> int:
             raise
         sys.stderr.write(f"error: the command line needs {package}: pip install 'nodellm_orm[cli]'\n")
         return 1
+    except KeyboardInterrupt:  # while everything is imported
+        return 130
     return run()
 
 

@@ -11,13 +11,17 @@ from uuid import UUID
 
 import typer
 
-from nodellm_orm.cli.database import DEFAULT, Database
+from nodellm_orm.cli.completion import chat_ids, models, providers
+from nodellm_orm.cli.completion import thinking as words_of_thinking
+from nodellm_orm.cli.database import DEFAULT, Database, OwnRecords
+from nodellm_orm.cli.ids import parsed_id
 from nodellm_orm.cli.screen import Screen
 from nodellm_orm.cli.talk import Talk, Unfinished, Wishes
 from nodellm_orm.config import Environment
 from nodellm_orm.errors import NodeLLMError
 
 _INTERRUPTED: Final = 130
+_LEAVING: Final = "Ctrl-D leaves"
 _HELP: Final = (
     "type a question and press Enter",
     "Ctrl-C while an answer arrives cancels it; Ctrl-D leaves, and everything is kept",
@@ -39,19 +43,37 @@ Examples:
 def chat(
     *,
     chat_id: Annotated[
-        UUID | None, typer.Option("--id", metavar="ID", help="Carry on this chat; see nodellm-orm chats.")
+        UUID | None,
+        typer.Option(
+            "--id",
+            metavar="ID",
+            help="Carry on this chat; see nodellm-orm chats.",
+            parser=parsed_id,
+            autocompletion=chat_ids,
+        ),
     ] = None,
     provider: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="openai, anthropic, local … The stored one, or NODELLM_PROVIDER."),
+        typer.Option(
+            metavar="NAME",
+            help="openai, anthropic, local … The stored one, or NODELLM_PROVIDER.",
+            autocompletion=providers,
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The model. The stored one, NODELLM_MODEL, or a default.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="The model. The stored one, NODELLM_MODEL, or a default.", autocompletion=models
+        ),
     ] = None,
     instructions: Annotated[str | None, typer.Option(metavar="TEXT", help="How the model should behave.")] = None,
     thinking: Annotated[
         str | None,
-        typer.Option(metavar="HOW MUCH", help="none, minimal, low, medium, high, xhigh, max, or a number of tokens."),
+        typer.Option(
+            metavar="HOW MUCH",
+            help="none, minimal, low, medium, high, xhigh, max, or a number of tokens.",
+            autocompletion=words_of_thinking,
+        ),
     ] = None,
     title: Annotated[str | None, typer.Option(metavar="TEXT", help="A title for a new chat.")] = None,
     owner: Annotated[
@@ -59,6 +81,7 @@ def chat(
         typer.Option(metavar="NAME", help="Whose chat it is: given to a new one, required of the one carried on."),
     ] = None,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Talk with a model; every question and answer is kept in the database.
 
@@ -71,6 +94,7 @@ def chat(
     screen = Screen(interactive=interactive)
     wishes = Wishes(
         database=database,
+        records=records,
         environment=Environment.of(os.environ),
         chat_id=chat_id,
         owner=owner,
@@ -107,34 +131,41 @@ def _converse(runner: asyncio.Runner, talk: Talk, screen: Screen) -> None:
         if left.resumable and screen.confirm("Carry it on?"):
             _attempt(runner, talk.resume, screen)
     for question in _typed(screen):
-        match question.strip():
-            case "/exit" | "/quit":
-                break
-            case "/help":
-                for line in _HELP:
-                    screen.note(line)
-            case "/resume":
-                _attempt(runner, talk.resume, screen)
-            case "":
-                pass
-            case _ if question.startswith("/"):
-                screen.note("there is no such command; /help tells which there are")
-            case _:
-                _attempt(runner, partial(talk.ask, question.strip()), screen)
+        if question.strip() in {"/exit", "/quit"}:
+            break
+        try:
+            _obey(question, runner, talk, screen)
+        except KeyboardInterrupt:  # not while an answer arrives, which would end that alone
+            screen.note(_LEAVING)
     screen.note(talk.farewell, None)
+
+
+def _obey(question: str, runner: asyncio.Runner, talk: Talk, screen: Screen) -> None:
+    match question.strip():
+        case "/help":
+            for line in _HELP:
+                screen.note(line)
+        case "/resume":
+            _attempt(runner, talk.resume, screen)
+        case "":
+            pass
+        case _ if question.startswith("/"):
+            screen.note("there is no such command; /help tells which there are")
+        case _:
+            _attempt(runner, partial(talk.ask, question.strip()), screen)
 
 
 def _typed(screen: Screen) -> Iterator[str]:
     while True:
-        sys.stderr.write("\n")
         try:
+            sys.stderr.write("\n")
             yield screen.ask()
         except EOFError:
             sys.stderr.write("\n")
             return
         except KeyboardInterrupt:
             sys.stderr.write("\n")
-            screen.note("Ctrl-D leaves")
+            screen.note(_LEAVING)
 
 
 def _attempt(runner: asyncio.Runner, work: Callable[[], Coroutine[Any, Any, bool]], screen: Screen) -> None:

@@ -9,14 +9,13 @@ from rich.text import Text
 
 from nodellm_orm.cli import machine
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, option_for, stored_records
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, opened, option_for
 from nodellm_orm.client import list_chats
 from nodellm_orm.domain.figures import NONE, age, count, money
 from nodellm_orm.domain.pages import ChatSummary, Page
 from nodellm_orm.domain.printable import one_line
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.glances import Glance, Glances, read_glances
-from nodellm_orm.store.schema import check
 
 _ID_WIDTH: Final = 36
 
@@ -33,7 +32,7 @@ Examples:
 
 def chats(
     *,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Chats at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Chats at most.")] = 20,
     after: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="The page after this one; the page before tells it.")
     ] = None,
@@ -42,18 +41,20 @@ def chats(
         bool, typer.Option("--json", help="JSON for programs; costs are text, so that they stay exact.")
     ] = False,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """List the chats, newest first."""
-    asyncio.run(_chats(database, limit=limit, after=after, owner=owner, json=json))
+    asyncio.run(_chats(database, records, limit=limit, after=after, owner=owner, json=json))
 
 
-async def _chats(database: str, *, limit: int, after: str | None, owner: str | None, json: bool) -> None:
-    async with existing(database) as engine:
-        await check(engine)
-        records, whose = stored_records(), ANY_OWNER if owner is None else owner
-        page = await list_chats(engine, owner=whose, limit=limit, after=after, records=records)
-        glances = await read_glances(engine, [chat.id for chat in page], owner=whose, records=records)
-        same = option_for(database, engine.url)
+async def _chats(
+    database: str, records: str | None, *, limit: int, after: str | None, owner: str | None, json: bool
+) -> None:
+    whose = ANY_OWNER if owner is None else owner
+    async with opened(database, records) as (engine, stored):
+        page = await list_chats(engine, owner=whose, limit=limit, after=after, records=stored)
+        glances = await read_glances(engine, [chat.id for chat in page], owner=whose, records=stored)
+        same = option_for(database, engine.url, records)
     if json:
         results().out(machine.chats(page, glances), highlight=False)
         return

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from rich.console import Console
 from rich.text import Text
 
-from nodellm_orm.domain.printable import one_line
+from nodellm_orm.cli.words import worded
 
 
 def results() -> Console:
@@ -20,13 +21,13 @@ def remarks() -> Console:
     return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
-def complain(error: BaseException) -> None:
-    """Say in one line what went wrong.
+def complain(error: BaseException | str) -> None:
+    """Say in one line what went wrong, without the password of any URL.
 
     Args:
         error: its message says what to do next.
     """
-    said = one_line(str(error)) or type(error).__name__
+    said = worded(error) or type(error).__name__
     remarks().print(Text("error: ", style="bold red").append(said, style="not bold default"), soft_wrap=True)
 
 
@@ -37,3 +38,10 @@ def never_fail_to_print() -> None:
             stream.reconfigure(errors="backslashreplace")
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
+
+
+def write_no_more() -> None:
+    """Let what is still to be written go nowhere: stdout takes nothing more, and Python tries again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -3,6 +3,7 @@
 import asyncio
 import json as json_text
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, stored_records
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, opened
+from nodellm_orm.cli.ids import ChatId
 from nodellm_orm.domain.figures import count
 from nodellm_orm.domain.printable import one_line
 from nodellm_orm.errors import ConfigurationError
@@ -24,7 +26,6 @@ from nodellm_orm.store.access import open_access
 from nodellm_orm.store.deletion import is_stored, remove
 from nodellm_orm.store.glances import read_glances
 from nodellm_orm.store.guard import not_found
-from nodellm_orm.store.schema import check
 from nodellm_orm.upkeep.retention import NOT_GIVEN, PurgeReport, purge, purgeable
 
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
@@ -49,27 +50,26 @@ Examples:
 
 
 def delete(
-    chat_id: Annotated[UUID, typer.Argument(metavar="ID", help="The chat; see nodellm-orm chats.", show_default=False)],
+    chat_id: ChatId,
     *,
     owner: Owner = None,
     yes: Yes = False,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Delete a chat with everything that was said in it; its costs stay in the ledger."""
-    asyncio.run(_delete(database, chat_id, owner=owner, yes=yes))
+    asyncio.run(_delete(database, records, chat_id, owner=owner, yes=yes))
 
 
-async def _delete(database: str, chat_id: UUID, *, owner: str | None, yes: bool) -> None:
+async def _delete(database: str, records: str | None, chat_id: UUID, *, owner: str | None, yes: bool) -> None:
     # An owner who is the empty text is not everybody.
     whose = ANY_OWNER if owner is None else owner
-    async with existing(database) as engine:
-        await check(engine)
-        records = stored_records()
-        access, tables = open_access(engine, records), records.tables
+    async with opened(database, records) as (engine, stored):
+        access, tables = open_access(engine, stored), stored.tables
         if not await access.read(lambda connection: is_stored(connection, tables, chat_id, whose)):
             not_found(chat_id)
         if not yes:
-            glance = (await read_glances(engine, [chat_id], owner=whose, records=records)).by_chat[chat_id]
+            glance = (await read_glances(engine, [chat_id], owner=whose, records=stored)).by_chat[chat_id]
             _ask(f"Delete chat {chat_id} ({one_line(glance.opening, 40) or 'no question yet'}) for good?")
         removed = await remove(access, tables, chat_id, whose)
     results().print(f"deleted: chat {chat_id} with {count(removed.messages)} messages", soft_wrap=True)
@@ -92,11 +92,12 @@ def purge_chats(
     keep_labels: Annotated[
         bool, typer.Option("--keep-labels", help="Leave an erased owner's ledger rows their labels.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Chats at most.", show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Chats at most.", show_default=False)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many chats it would be.")] = False,
     yes: Yes = False,
     json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Delete the chats that were not used for some time, or everything of one owner; the costs stay in the ledger.
 
@@ -108,12 +109,12 @@ def purge_chats(
         raise ConfigurationError(msg)
     run = _Run(older_than=None if older_than is None else duration(older_than), owner=owner)
     if dry_run:
-        due = asyncio.run(run.due(database))
+        due = asyncio.run(run.due(database, records))
         told = {"chats": due, "dry_run": True}
         line = f"{count(due)} chats {run.which} would be deleted; nothing is."
         results().out(json_text.dumps(told, indent=2) if json else line, highlight=False)
         return
-    report = asyncio.run(run(database, keep_labels=keep_labels, limit=limit, yes=yes))
+    report = asyncio.run(run(database, records, keep_labels=keep_labels, limit=limit, yes=yes))
     if json:
         results().out(json_text.dumps(asdict(report), indent=2, default=str), highlight=False)
     else:
@@ -150,17 +151,16 @@ class _Run:
         self._owner = owner
         self._whose = owner if owner is not None else ANY_OWNER if older_than is not None else NOT_GIVEN
 
-    async def due(self, database: str) -> int:
+    async def due(self, database: str, records: str | None) -> int:
         """How many chats it is."""
-        async with existing(database) as engine:
-            await check(engine)
-            return await purgeable(engine, older_than=self._older_than, owner=self._whose)
+        async with opened(database, records) as (engine, stored):
+            return await purgeable(engine, older_than=self._older_than, owner=self._whose, records=stored)
 
-    async def __call__(self, database: str, *, keep_labels: bool, limit: int | None, yes: bool) -> PurgeReport:
-        async with existing(database) as engine:
-            await check(engine)
-            records = stored_records()
-            due = await purgeable(engine, older_than=self._older_than, owner=self._whose, records=records)
+    async def __call__(
+        self, database: str, records: str | None, *, keep_labels: bool, limit: int | None, yes: bool
+    ) -> PurgeReport:
+        async with opened(database, records) as (engine, stored):
+            due = await purgeable(engine, older_than=self._older_than, owner=self._whose, records=stored)
             if not yes:
                 _ask(self._question(due))
             with _bar(due if limit is None else min(due, limit)) as progress:
@@ -171,7 +171,7 @@ class _Run:
                     keep_labels=keep_labels,
                     limit=limit,
                     progress=progress,
-                    records=records,
+                    records=stored,
                 )
 
     @property
@@ -195,7 +195,12 @@ def _ask(question: str) -> None:
     if not sys.stdin.isatty():
         msg = "nobody can be asked here whether to delete; add --yes"
         raise ConfigurationError(msg)
-    typer.confirm(question, abort=True, err=True)
+    # An event loop that runs keeps Ctrl-C for its task, which would not hear of it before an answer is typed.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        typer.confirm(question, abort=True, err=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

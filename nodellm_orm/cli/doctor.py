@@ -10,11 +10,13 @@ import typer
 from rich.text import Text
 
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, VARIABLE
+from nodellm_orm.cli.database import DEFAULT, PANEL, VARIABLE, OwnRecords
+from nodellm_orm.cli.own import own_records
 from nodellm_orm.cli.surroundings import check_environment, check_machine, check_online
 from nodellm_orm.config import Environment
 from nodellm_orm.domain.printable import one_line
-from nodellm_orm.upkeep.doctor.checks import Check, severity
+from nodellm_orm.errors import ConfigurationError
+from nodellm_orm.upkeep.doctor.checks import Check, severity, told_of
 from nodellm_orm.upkeep.doctor.database import check_database
 
 _SIGNS: Final = {
@@ -41,9 +43,16 @@ def doctor(
     url: Annotated[
         str,
         typer.Option(
-            "--url", "--database", "-d", envvar=VARIABLE, metavar="URL", help="The database, as for other commands."
+            "--url",
+            "--database",
+            "-d",
+            envvar=VARIABLE,
+            metavar="URL",
+            help="The database, as for other commands.",
+            rich_help_panel=PANEL,
         ),
     ] = DEFAULT,
+    records: OwnRecords = None,
     online: Annotated[
         bool, typer.Option("--online", help="Also ask each provider that is set up for its models; costs nothing.")
     ] = False,
@@ -56,7 +65,7 @@ def doctor(
 
     No row is changed, and no key or password is shown. Exits with 0 when all is fine, 1 with warnings, 2 with errors.
     """
-    checks = asyncio.run(_doctor(url, online=online, concurrency=concurrency))
+    checks = asyncio.run(_doctor(url, records, online=online, concurrency=concurrency))
     worst = severity(checks)
     if json:
         told = {"status": ("ok", "warning", "error")[worst], "checks": [asdict(check) for check in checks]}
@@ -67,14 +76,22 @@ def doctor(
     raise typer.Exit(worst)
 
 
-async def _doctor(url: str, *, online: bool, concurrency: int | None) -> list[Check]:
+async def _doctor(url: str, records: str | None, *, online: bool, concurrency: int | None) -> list[Check]:
     environment = Environment.of(os.environ)
     return [
         *check_machine(),
         *check_environment(environment),
         *await check_online(environment, online=online),
-        *await check_database(url, concurrency=concurrency),
+        *await _database(url, records, concurrency=concurrency),
     ]
+
+
+async def _database(url: str, records: str | None, *, concurrency: int | None) -> list[Check]:
+    try:
+        own = own_records(records.strip()) if records is not None and records.strip() else None
+    except ConfigurationError as failure:
+        return [told_of("records", failure)]
+    return await check_database(url, records=own, concurrency=concurrency)
 
 
 def _show(checks: list[Check]) -> None:

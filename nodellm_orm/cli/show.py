@@ -8,11 +8,11 @@ import typer
 
 from nodellm_orm.cli import machine
 from nodellm_orm.cli.consoles import results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing, stored_records
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, opened
+from nodellm_orm.cli.ids import ChatId
 from nodellm_orm.cli.transcript import transcript
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.details import read_details
-from nodellm_orm.store.schema import check
 
 EXAMPLES: Final = """
 Examples:
@@ -24,23 +24,23 @@ Examples:
 
 
 def show(
-    chat_id: Annotated[UUID, typer.Argument(metavar="ID", help="The chat; see nodellm-orm chats.", show_default=False)],
+    chat_id: ChatId,
     *,
     owner: Owner = None,
     json: Annotated[
         bool, typer.Option("--json", help="JSON for programs; costs are text, so that they stay exact.")
     ] = False,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Show a chat: messages, thinking, tool calls and their results, and what each request took and cost."""
-    asyncio.run(_show(database, chat_id, owner=owner, json=json))
+    asyncio.run(_show(database, records, chat_id, owner=owner, json=json))
 
 
-async def _show(database: str, chat_id: UUID, *, owner: str | None, json: bool) -> None:
-    async with existing(database) as engine:
-        await check(engine)
+async def _show(database: str, records: str | None, chat_id: UUID, *, owner: str | None, json: bool) -> None:
+    async with opened(database, records) as (engine, stored):
         whose = ANY_OWNER if owner is None else owner
-        details = await read_details(engine, chat_id, owner=whose, records=stored_records())
+        details = await read_details(engine, chat_id, owner=whose, records=stored)
     console = results()
     if json:
         console.out(machine.chat(details), highlight=False)

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from nodellm_orm.cli.database import existing, missing, option_for, stored_records
+from nodellm_orm.cli.database import missing, opened, option_for, refuse_unfit, stored_records
 from nodellm_orm.client import create_chat, load_chat
 from nodellm_orm.creating import create_llm
 from nodellm_orm.errors import ConfigurationError
@@ -15,7 +15,7 @@ from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.ports.statuses import OPEN_CALLS
 from nodellm_orm.store.details import read_details
 from nodellm_orm.store.engine import make_engine
-from nodellm_orm.store.schema import check, migrate
+from nodellm_orm.store.schema import migrate
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -35,6 +35,8 @@ class Wishes:
     """What was said on the command line about the conversation."""
 
     database: str
+    records: str | None = None
+    """`package.module:NAME` of an application's own."""
     environment: Environment
     chat_id: UUID | None = None
     """Carry this one on."""
@@ -111,18 +113,21 @@ class Talk:
         if llm.default_model is None:
             msg = f"no model is named, and {llm.provider} has no default; give --model, or set NODELLM_MODEL"
             raise ConfigurationError(msg)
-        engine = self._engine = make_engine(self._wishes.database)
+        wishes, stored = self._wishes, stored_records(self._wishes.records)
+        engine = self._engine = make_engine(wishes.database)
         self._stack.push_async_callback(engine.dispose)
         # A file of our own making has nothing in it to lose; a database of somebody's is upgraded when he says so.
-        await (migrate(engine) if missing(engine.url) else check(engine))
+        if missing(engine.url):
+            await migrate(engine, records=stored)
+        else:
+            await refuse_unfit(engine, stored, option_for(wishes.database, engine.url, wishes.records))
 
     async def _open_stored(self, chat_id: UUID) -> None:
         wishes = self._wishes
-        engine = self._engine = await self._stack.enter_async_context(existing(wishes.database))
-        await check(engine)
-        records = stored_records()
+        engine, stored = await self._stack.enter_async_context(opened(wishes.database, wishes.records))
+        self._engine = engine
         whose = ANY_OWNER if wishes.owner is None else wishes.owner
-        details = await read_details(engine, chat_id, owner=whose, records=records)
+        details = await read_details(engine, chat_id, owner=whose, records=stored)
         self.unfinished = _unfinished(details)
         llm = await self._model(wishes.provider or details.head.provider, None)
         self._chat = await load_chat(
@@ -132,7 +137,7 @@ class Talk:
             owner=details.head.owner,
             provider=wishes.provider,
             model=wishes.model,
-            records=records,
+            records=stored,
             **wishes.settings,
         )
 
@@ -160,7 +165,7 @@ class Talk:
         """How to carry on."""
         if self._chat is None or self._engine is None:
             return "nothing was asked, and nothing is kept"
-        database = option_for(self._wishes.database, self._engine.url)
+        database = option_for(self._wishes.database, self._engine.url, self._wishes.records)
         return f"carry on with: nodellm-orm chat --id {self._chat.id}{database}"
 
     async def ask(self, question: str) -> bool:
@@ -224,7 +229,7 @@ class Talk:
                 self._llm,
                 title=wishes.title,
                 owner=wishes.owner,
-                records=stored_records(),
+                records=stored_records(wishes.records),
                 **wishes.settings,
             )
         return self._chat

@@ -2,7 +2,6 @@
 
 import asyncio
 import json as json_text
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -14,14 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from nodellm_orm.cli.completion import chat_ids
 from nodellm_orm.cli.consoles import remarks, results
-from nodellm_orm.cli.database import DEFAULT, Database, Owner, existing
-from nodellm_orm.config import ENCRYPTION_KEYS, Environment
+from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, opened
+from nodellm_orm.cli.ids import parsed_id
 from nodellm_orm.domain.figures import NONE, count
 from nodellm_orm.domain.printable import one_line
 from nodellm_orm.ports.owners import ANY_OWNER
-from nodellm_orm.store.encryption import Encryption
-from nodellm_orm.store.schema import check
 from nodellm_orm.upkeep.findings import Finding, Stage, VerifyProgress, VerifyReport
 from nodellm_orm.upkeep.verify import verify as verified
 
@@ -40,19 +38,27 @@ Examples:
 
 def verify(
     chat_id: Annotated[
-        UUID | None, typer.Argument(metavar="ID", help="One chat; all of them when left out.", show_default=False)
+        UUID | None,
+        typer.Argument(
+            metavar="ID",
+            help="One chat; all of them when left out.",
+            show_default=False,
+            parser=parsed_id,
+            autocompletion=chat_ids,
+        ),
     ] = None,
     *,
     owner: Owner = None,
-    limit: Annotated[int, typer.Option(min=1, help="Findings to show at most; all are counted.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, metavar="N", help="Findings to show at most; all are counted.")] = 100,
     json: Annotated[bool, typer.Option("--json", help="JSON for programs.")] = False,
     database: Database = DEFAULT,
+    records: OwnRecords = None,
 ) -> None:
     """Check that what is stored of chats agrees with itself; nothing is changed.
 
     Exits with 1 when something is damaged. Encrypted content is checked when NODELLM_ENCRYPTION_KEYS is set.
     """
-    report = asyncio.run(_verify(database, chat_id, owner=owner, limit=limit))
+    report = asyncio.run(_verify(database, records, chat_id, owner=owner, limit=limit))
     if json:
         results().out(_machine(report), highlight=False)
     else:
@@ -61,16 +67,16 @@ def verify(
         raise typer.Exit(_DAMAGED)
 
 
-async def _verify(database: str, chat_id: UUID | None, *, owner: str | None, limit: int) -> VerifyReport:
-    given = Environment.of(os.environ).word(ENCRYPTION_KEYS) is not None
-    async with existing(database) as engine:
-        await check(engine)
+async def _verify(
+    database: str, records: str | None, chat_id: UUID | None, *, owner: str | None, limit: int
+) -> VerifyReport:
+    async with opened(database, records) as (engine, stored):
         with _bar(shown=chat_id is None) as progress:
             return await verified(
                 engine,
                 chat_id,
                 owner=ANY_OWNER if owner is None else owner,
-                encryption=Encryption.from_environment() if given else None,
+                records=stored,
                 limit=limit,
                 progress=progress,
             )

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from nodellm_orm import create_chat, create_llm, make_engine, migrate
+from nodellm_orm import create_chat, create_llm, make_engine
 from tests.acceptance.obliging import obliging_server
+from tests.integration.databases import migrated_file
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]
@@ -50,8 +51,8 @@ async def test_snippets_run(page: Path, tmp_path: Path, monkeypatch: pytest.Monk
         monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-guide")
         monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
         monkeypatch.setenv("OPENAI_COMPATIBLE_BASE_URL", f"{server.url}/v1")
+        await migrated_file(tmp_path / "guide.db")
         engine = make_engine("sqlite:///guide.db")
-        await migrate(engine)
         async with create_llm("openai", model="gpt-5-mini") as llm, AsyncSession(engine) as session:
             chat = await create_chat(engine, llm)
             owned = await create_chat(engine, llm, owner="ada")

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from nodellm_orm import ANY_OWNER, Encryption, NodeLLMError, create_chat, list_chats, make_engine, migrate
+from nodellm_orm import ANY_OWNER, Encryption, NodeLLMError, create_chat, list_chats, make_engine
 from nodellm_orm.store.schema import downgrade
 from nodellm_orm.testing import LoopbackServer
 from tests.acceptance.cli.shell import lines
 from tests.acceptance.refusing import LONG, SECRET, faults_of, rows
 from tests.acceptance.speakers import Says, Speaker
+from tests.integration.databases import migrated_file
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -64,8 +65,8 @@ async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     async def answer(_: ReceivedRequest) -> Answer:
         return SPEAKER.answer(Says(text="Hello"), stream=False)
 
+    await migrated_file(tmp_path / "chats.db")
     engine = make_engine(f"sqlite:///{tmp_path / 'chats.db'}")
-    await migrate(engine)
     async with LoopbackServer(answer) as server, SPEAKER.llm(server) as llm:
         await (await create_chat(engine, llm, owner="ann")).ask("go")
     yield engine

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import sys
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -194,7 +195,8 @@ async def test_an_answer_cannot_command_the_terminal(shell: Shell) -> None:
 async def test_ctrl_c_cancels_the_answer_and_the_conversation_goes_on(shell: Shell, tmp_path: Path) -> None:
     """In a terminal: the text so far is kept, the next question is answered, and Ctrl-D tells how to carry on."""
     answers = [stalled("It goes on and on"), sse_answer(openai_chat_stream("Short."))]
-    async with LoopbackServer(answers) as server, talking_to(shell, server).terminal("chat") as terminal:
+    user = replace(shell, anew=True)
+    async with LoopbackServer(answers) as server, talking_to(user, server).terminal("chat") as terminal:
         await terminal.until("a new chat with openai_compatible/gpt-5-mini")
         await terminal.until("> ")
         terminal.type("Tell me a long story\n")
@@ -221,7 +223,7 @@ async def test_ctrl_c_cancels_the_answer_and_the_conversation_goes_on(shell: She
 async def test_ctrl_c_stops_a_script_after_its_answer_so_far(shell: Shell, tmp_path: Path) -> None:
     """Questions from a pipe end with the cancelled one: exit code 130, the text kept, and how to carry on."""
     async with LoopbackServer([stalled("Half an")]) as server:
-        process = await talking_to(shell, server).start(*COMMAND, "chat")
+        process = await replace(talking_to(shell, server), anew=True).start(*COMMAND, "chat")
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"A question\nAnother one\n")
