@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, opened
 from nodellm_orm.cli.ids import ChatId
-from nodellm_orm.domain.figures import count
+from nodellm_orm.domain.figures import count, counted
 from nodellm_orm.domain.printable import one_line
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
@@ -111,7 +111,7 @@ def purge_chats(
     if dry_run:
         due = asyncio.run(run.due(database, records))
         told = {"chats": due, "dry_run": True}
-        line = f"{count(due)} chats {run.which} would be deleted; nothing is."
+        line = f"{counted(due, 'chats')} {run.which} would be deleted; nothing is."
         results().out(json_text.dumps(told, indent=2) if json else line, highlight=False)
         return
     report = asyncio.run(run(database, records, keep_labels=keep_labels, limit=limit, yes=yes))
@@ -182,8 +182,10 @@ class _Run:
 
     def _question(self, due: int) -> str:
         if self._older_than is not None:
-            return f"Delete {count(due)} chats {self.which} for good?"
-        return f"Erase {count(due)} chats {self.which}, with files and texts, and his name from the ledger, for good?"
+            return f"Delete {counted(due, 'chats')} {self.which} for good?"
+        return (
+            f"Erase {counted(due, 'chats')} {self.which}, with files and texts, and his name from the ledger, for good?"
+        )
 
 
 def _ask(question: str) -> None:
@@ -221,10 +223,10 @@ def _show(report: PurgeReport) -> None:
     console = results()
     names = ("chats", "messages", "blobs", "texts")
     shown = {"blobs": "files"}
-    told = ", ".join(f"{count(getattr(report, name))} {shown.get(name, name)}" for name in names)
+    told = ", ".join(counted(getattr(report, name), shown.get(name, name)) for name in names)
     console.print(f"deleted: {told}", soft_wrap=True)
     if report.requests:
-        console.print(f"made anonymous: {count(report.requests)} rows of the ledger", soft_wrap=True)
+        console.print(f"made anonymous: {counted(report.requests, 'rows')} of the ledger", soft_wrap=True)
     if report.referenced:
         ids = "\n".join(str(chat_id) for chat_id in report.referenced)
         remarks().print(f"kept, because rows of your own tables refer to them:\n{ids}", soft_wrap=True)

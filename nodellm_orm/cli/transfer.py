@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, missing, named, opened, option_for
-from nodellm_orm.domain.figures import count
+from nodellm_orm.domain.figures import count, counted
 from nodellm_orm.errors import ConfigurationError, StorageError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.store.engine import make_engine
@@ -66,8 +66,7 @@ def export(
     report = asyncio.run(_export(database, records, file, owner=owner))
     console = remarks() if file == _STREAM else results()
     console.print(
-        f"exported: {count(report.chats)} chats, {count(report.messages)} messages, {count(report.requests)} requests, "
-        f"{count(report.blobs)} files; {count(report.size)} bytes",
+        f"exported: {_counts(report)}, {counted(report.blobs, 'files')}; {count(report.size)} bytes",
         soft_wrap=True,
     )
     if report.missing:
@@ -75,6 +74,15 @@ def export(
             f"{count(report.missing)} files and texts are named and not stored; nodellm-orm verify tells which",
             soft_wrap=True,
         )
+
+
+def _counts(report: ExportReport | ImportReport) -> str:
+    names = ("chats", "messages", "requests")
+    return ", ".join(counted(getattr(report, name), name) for name in names)
+
+
+def _were(chats: int) -> str:
+    return f"{counted(chats, 'chats')} {'was' if chats == 1 else 'were'}"
 
 
 async def _export(database: str, records: str | None, file: str, *, owner: str | None) -> ExportReport:
@@ -143,8 +151,7 @@ def import_(
     """
     report = asyncio.run(_import(database, records, file, on_conflict, owner=owner))
     results().print(
-        f"imported: {count(report.chats)} chats, {count(report.messages)} messages, {count(report.requests)} requests; "
-        f"{count(report.unchanged)} chats were there already",
+        f"imported: {_counts(report)}; {_were(report.unchanged)} there already",
         soft_wrap=True,
     )
     if report.kept:

@@ -17,7 +17,7 @@ from nodellm_orm.cli.completion import chat_ids
 from nodellm_orm.cli.consoles import remarks, results
 from nodellm_orm.cli.database import DEFAULT, Database, Owner, OwnRecords, opened
 from nodellm_orm.cli.ids import parsed_id
-from nodellm_orm.domain.figures import NONE, count
+from nodellm_orm.domain.figures import NONE, count, counted
 from nodellm_orm.domain.printable import one_line
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.upkeep.findings import Finding, Stage, VerifyProgress, VerifyReport
@@ -111,8 +111,8 @@ def _show(report: VerifyReport) -> None:
     for note in report.notes:
         remarks().out(one_line(f"note: {_where(note)}: {note.message}"), style="dim", highlight=False)
     looked = (
-        f"{count(report.chats)} chats, {count(report.messages)} messages, {count(report.turns)} turns, "
-        f"{count(report.calls)} calls, {count(report.requests)} requests, {count(report.files)} files"
+        f"{counted(report.chats, 'chats')}, {counted(report.messages, 'messages')}, {counted(report.turns, 'turns')}, "
+        f"{counted(report.calls, 'calls')}, {counted(report.requests, 'requests')}, {counted(report.files, 'files')}"
     )
     verdict = Text("all agrees", style="green")
     if not report.ok:

@@ -49,6 +49,20 @@ def count(number: int | None) -> str:
     return NONE if number is None else f"{number:,}"
 
 
+def counted(number: int, things: str) -> str:
+    """How many there are of something.
+
+    Args:
+        number: how many.
+        things: their name, as of several: with an ``s`` that one of them has not.
+
+    Example:
+        >>> counted(1, "chats"), counted(1200, "chats"), counted(0, "chats")
+        ('1 chat', '1,200 chats', '0 chats')
+    """
+    return f"{count(number)} {things.removesuffix('s') if number == 1 else things}"
+
+
 def duration(seconds: float | None) -> str:
     """A time span.
 

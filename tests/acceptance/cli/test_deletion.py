@@ -97,7 +97,7 @@ async def test_nothing_goes_without_a_yes(shell: Shell, engine: AsyncEngine, cha
         assert await terminal.ended() == 1
     assert await left(engine) == set(chats.values())
     async with shell.terminal("purge", "--owner", "ann") as terminal:
-        assert "Erase 1 chats of owner 'ann'" in await terminal.until("for good? [y/N]: ")
+        assert "Erase 1 chat of owner 'ann'" in await terminal.until("for good? [y/N]: ")
         terminal.type("y\n")
         assert await terminal.ended() == 0
     assert await left(engine) == {chats["bob"], chats["nobody"]}

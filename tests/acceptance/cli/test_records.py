@@ -92,9 +92,9 @@ async def test_every_command_works_on_own_records(shell: Shell, url: str) -> Non
         assert [(chat["id"], chat["messages"]) for chat in listed] == [(known, 4)]
         for command, says in (
             (("show", known), "A question"),
-            (("verify",), "all agrees: 1 chats, 4 messages"),
-            (("export", "x.jsonl"), "exported: 1 chats"),
-            (("import", "x.jsonl"), "1 chats were there already"),
+            (("verify",), "all agrees: 1 chat, 4 messages"),
+            (("export", "x.jsonl"), "exported: 1 chat"),
+            (("import", "x.jsonl"), "1 chat was there already"),
             (("replay", known), "asked again"),
             (("usage", "--by", "owner"), "ann"),
             (("db", "check"), "fits"),

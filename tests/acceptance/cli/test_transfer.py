@@ -86,8 +86,8 @@ async def test_one_owners_chats_go_through_a_pipe(shell: Shell, chats: dict[str,
         "sh", "-c", f"{command} export - --owner ann | {command} import - --owner carol -d {ARCHIVE}"
     )
     assert done.code == 0
-    assert done.out == "imported: 1 chats, 2 messages, 1 requests; 0 chats were there already\n"
-    assert lines(done.err)[0].startswith("exported: 1 chats")
+    assert done.out == "imported: 1 chat, 2 messages, 1 request; 0 chats were there already\n"
+    assert lines(done.err)[0].startswith("exported: 1 chat,")
     assert await owners_in_archive(shell) == {chats["ann"]: "carol"}
 
 
@@ -104,7 +104,7 @@ async def test_a_chat_that_differs_is_an_error_or_stays(
     assert str(chats["ann"]) in refused.err
     assert "--on-conflict skip leaves" in refused.err
     kept = await shell.run("import", "chats.jsonl", "--on-conflict", "skip")
-    assert (kept.code, kept.out.split(";")[1]) == (0, " 1 chats were there already\n")
+    assert (kept.code, kept.out.split(";")[1]) == (0, " 1 chat was there already\n")
     assert str(chats["ann"]) in kept.err
     assert (await shell.run("import", "chats.jsonl", "--on-conflict", "merge")).code == 2
 

@@ -59,7 +59,7 @@ async def test_sound_chats(shell: Shell, database: str) -> None:
     assert "interrupted" in done.err
     one = await shell.run("verify", str(chats.full), "--owner", OWNER, "-d", database)
     assert (one.code, one.err) == (0, "")
-    assert one.out.startswith("all agrees: 1 chats, 7 messages, 2 turns, 2 calls, 3 requests, 2 files")
+    assert one.out.startswith("all agrees: 1 chat, 7 messages, 2 turns, 2 calls, 3 requests, 2 files")
 
 
 async def test_damaged_chats(shell: Shell, database: str) -> None:
