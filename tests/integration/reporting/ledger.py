@@ -52,6 +52,8 @@ _EDGES: Final = [
     datetime(2024, 2, 29, 0, tzinfo=UTC),
     datetime(2026, 1, 1, 0, tzinfo=UTC),
     datetime(2039, 1, 1, 5, 30, tzinfo=UTC),
+    datetime(2024, 12, 30, 0, tzinfo=UTC),  # Monday of the week that the year ends in
+    datetime(2027, 1, 4, 0, tzinfo=UTC),
 ]
 _AWAY: Final = st.sampled_from(
     [timedelta(0), timedelta(microseconds=-1), timedelta(microseconds=1), timedelta(minutes=30), timedelta(hours=-1)]
@@ -67,22 +69,24 @@ _COSTS: Final = (
     | st.sampled_from([Decimal(0), Decimal("0.1"), Decimal("9000000.000000000001")])
     | st.decimals(0, 9, places=12)
 )
+_ALIKE: Final = ["ble\u0301", "bl\u00e9", "\u00df", "ss", "\u0130", "\u0131", "i"]
+"""Texts that are the same to whoever composes letters or folds case."""
 _TEXTS: Final = st.sampled_from(
-    ["blue", "Blue", "blue ", "", "1", "true", "null", "bl\u00e9", "b\x00", "\ud83d", "🌍", "'", '"', "%", "\\"]
+    ["blue", "Blue", "blue ", "", "1", "true", "null", "b\x00", "\ud83d", "🌍", "'", '"', "%", "\\", *_ALIKE]
 )
 VALUES: Final = (
     _TEXTS
     | st.none()
     | st.booleans()
-    | st.sampled_from([0, 1, 1.0, 0.1, 0.1 + 0.2, 0.3, 1e16, 10**16, 1e-7, -5, 2**70, 5e-324])
+    | st.sampled_from([0, 1, 1.0, 0.1, 0.1 + 0.2, 0.3, 1e16, 10**16, 10**22, 1e22, 1e-7, -0.0, -5, 2**70, 5e-324])
     | st.just("long " * 300 + "a")
     | st.just("long " * 300 + "b")
 )
-_MODELS: Final = st.sampled_from(["gpt-5", "GPT-5", "gpt-5 ", "m\x00", "claude"])
+_MODELS: Final = st.sampled_from(["gpt-5", "GPT-5", "gpt-5 ", "m\x00", "claude", "claudé", "claude\u0301"])
 ROWS: Final = st.fixed_dictionaries(
     {
         "chat_id": st.none() | st.sampled_from(CHATS),
-        "owner": st.sampled_from([None, "ann", "Ann", "ann ", "", "böb"]),
+        "owner": st.sampled_from([None, "ann", "Ann", "ann ", "", "böb", "bo\u0308b", "BÖB"]),
         "labels": st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=3),
         "operation": st.sampled_from(["chat", "embed"]),
         "provider": st.sampled_from(["openai", "anthropic", "OpenAI"]),
