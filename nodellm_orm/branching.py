@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, Unpack, overload
 from nodellm_orm.asking import Asking, awaited
 from nodellm_orm.errors import ChatNotFoundError, ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES, overridden
-from nodellm_orm.opening import as_uuid, behaviour_of, check_names
+from nodellm_orm.opening import behaviour_of, check_names
 from nodellm_orm.ports.branches import branch_of
 from nodellm_orm.ports.ownership import Outdated
 from nodellm_orm.runtime.attachments import file_list
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.conversation import SURPRISES, Conversation, changed_all_the_time
 from nodellm_orm.runtime.loop import Turn
 from nodellm_orm.runtime.options import frozen_metadata
@@ -84,7 +85,7 @@ class Branching(Asking):
         refuse_text("title", title, empty=True)
         given = None if metadata is None else frozen_metadata(metadata)
         branch = self._sibling(self._chat.head, tools, overrides)
-        chat_id = self._host.engine.new_id() if id is None else as_uuid(id)
+        chat_id = self._host.engine.new_id() if id is None else chat_id_of(id)
         await self._journal.settle()
         before = None if id is None else await self._branch(chat_id)
         if before is not None:

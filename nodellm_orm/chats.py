@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, cast
 from nodellm_orm.client import create_chat, journal_of, list_chats, load_chat
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.neutral import source_of
-from nodellm_orm.opening import as_uuid, names_of
+from nodellm_orm.opening import names_of
 from nodellm_orm.ports.keeping import keeping_of
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.refusals import refuse_owner, refuse_unknown
 from nodellm_orm.runtime.tools import collect
 from nodellm_orm.search.messages import search_messages
@@ -101,7 +102,7 @@ class Chats:
             ChatError: rows of your own tables refer to the chat; it is as it was.
         """
         refuse_owner(owner, anybody=ANY_OWNER)
-        key = as_uuid(chat_id)
+        key = chat_id_of(chat_id)
         journal = journal_of(self._session, self._options.get("records"))
         await journal.settle()
         return await journal.delete(key, owner)

@@ -10,7 +10,6 @@ from nodellm_orm.neutral import source_of
 from nodellm_orm.opening import (
     LEASE,
     MAX_TAKEOVERS,
-    as_uuid,
     behaviour_of,
     check_names,
     names_of,
@@ -19,6 +18,7 @@ from nodellm_orm.opening import (
 )
 from nodellm_orm.ports.keeping import KEEP_ALL, keeping_of
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.options import frozen_metadata
@@ -148,7 +148,7 @@ async def create_chat(
         settings=settings,
         owner=owner,
         title=title,
-        chat_id=new_id() if id is None else as_uuid(id),
+        chat_id=new_id() if id is None else chat_id_of(id),
     )
     opened = [(new_id(), message) for message in opening_messages(messages)]
     journal = journal_of(
@@ -228,7 +228,7 @@ async def load_chat(
     journal = journal_of(
         session, records, encryption, keeping_of(persist, redact), transactions=transactions, deadline=database_timeout
     )
-    snapshot = await journal.load(as_uuid(chat_id), owner, window=settings.history_window)
+    snapshot = await journal.load(chat_id_of(chat_id), owner, window=settings.history_window)
     chat = Chat(client.host, journal, Conversation.of(snapshot), behaviour)
     return overridden(chat, provider=provider, model=model, instructions=instructions, settings=options)
 

@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace as altered
 from typing import TYPE_CHECKING, Any, Final, get_args
-from uuid import UUID
 
 from nodellm_orm.domain.media import checked_files
 from nodellm_orm.domain.messages import Message, Role
@@ -33,6 +32,7 @@ from nodellm_orm.runtime.toolbox import Toolbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from uuid import UUID
 
     from nodellm_orm.domain.messages import Origin
     from nodellm_orm.runtime.tools import ToolSource
@@ -41,21 +41,6 @@ LEASE: Final = 60.0
 """Seconds after which a silent worker's chat may be taken over, unless said otherwise."""
 MAX_TAKEOVERS: Final = 5
 """How often a turn is taken over whose worker has died, unless said otherwise: by then it is the turn that kills it."""
-
-
-def as_uuid(value: UUID | str) -> UUID:
-    """An id from a UUID or its text.
-
-    Raises:
-        ConfigurationError: it is neither.
-    """
-    if isinstance(value, UUID):
-        return value
-    try:
-        return UUID(value)
-    except (ValueError, AttributeError, TypeError):
-        msg = f"a chat's id is a UUID or its text, not {value!r:.60}"
-        raise ConfigurationError(msg) from None
 
 
 def names_of(function: Callable[..., object]) -> frozenset[str]:

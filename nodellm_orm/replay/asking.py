@@ -8,13 +8,14 @@ from nodellm_orm.client import journal_of
 from nodellm_orm.errors import ConfigurationError, NodeLLMError
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.neutral import source_of
-from nodellm_orm.opening import as_uuid, behaviour_of, check_names, names_of
+from nodellm_orm.opening import behaviour_of, check_names, names_of
 from nodellm_orm.ports.keeping import keeping_of
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.replay.record import read_record
 from nodellm_orm.replay.results import Results
 from nodellm_orm.replay.running import Replay
 from nodellm_orm.replay.target import Wanted
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.refusals import refuse_owner, refuse_seconds, refuse_unknown, refuse_word
 from nodellm_orm.runtime.tools import collect
@@ -108,7 +109,7 @@ async def replay_chat(
         tools=tools,
         results=results,
         approved=approved,
-        replay_id=new_id() if id is None else as_uuid(id),
+        replay_id=new_id() if id is None else chat_id_of(id),
         wait=wait,
         told=progress or (lambda _: None),
         records=records,
@@ -161,7 +162,7 @@ async def started(
         options=options,
         **{"timeout": None, "headers": None, "params": None, **given},
     )
-    original = await read_record(session, as_uuid(chat_id), owner=owner, records=records, encryption=encryption)
+    original = await read_record(session, chat_id_of(chat_id), owner=owner, records=records, encryption=encryption)
     if results == "live" and not offered and any(exchange.asked.tools for exchange in original.exchanges):
         msg = "results='live' runs tools, and none are given; pass tools=, or take the recorded results"
         raise ConfigurationError(msg)

@@ -11,11 +11,12 @@ from nodellm_orm.domain.policies import RetryPolicy, Timeout
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.fluent import OPTION_NAMES
 from nodellm_orm.neutral import ChatSource
-from nodellm_orm.opening import as_uuid, behaviour_of, names_of, new_head, opening_messages
+from nodellm_orm.opening import behaviour_of, names_of, new_head, opening_messages
 from nodellm_orm.replay.deviations import COMPARED, Compared
 from nodellm_orm.replay.player import PlayedModel, Playing
 from nodellm_orm.replay.record import read_record
 from nodellm_orm.replay.script import script_of
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.clock import SystemClock, new_id
 from nodellm_orm.runtime.conversation import Conversation
 from nodellm_orm.runtime.exchange import Engine
@@ -105,7 +106,7 @@ class ReplayLLM(ChatSource):
             ConfigurationError: there is nothing of that name to compare.
         """
         checked = checked_compare(compare)
-        record = await read_record(session, as_uuid(chat_id), owner=owner, records=records, encryption=encryption)
+        record = await read_record(session, chat_id_of(chat_id), owner=owner, records=records, encryption=encryption)
         return cls(record, compare=checked)
 
     @property

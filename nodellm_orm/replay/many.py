@@ -12,10 +12,10 @@ from uuid import UUID, uuid5
 from nodellm_orm.client import list_chats
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.neutral import source_of
-from nodellm_orm.opening import as_uuid
 from nodellm_orm.replay.asking import started
 from nodellm_orm.replay.report import ReplayProgress, ReplayReport
 from nodellm_orm.replay.running import REPLAY_OF
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.runtime.refusals import refuse_text
 
@@ -198,7 +198,7 @@ async def _found(
         msg = f"chats are ids, or members of their metadata, not {chats!r:.100}"
         raise ConfigurationError(msg)
     if not isinstance(chats, Mapping):
-        return list(dict.fromkeys(as_uuid(chat_id) for chat_id in chats))
+        return list(dict.fromkeys(chat_id_of(chat_id) for chat_id in chats))
     found: list[UUID] = []
     after: str | None = None
     while True:

@@ -18,6 +18,7 @@ from nodellm_orm.reporting.rolled import answer_rolled
 from nodellm_orm.reporting.rows import MEASURES, UsageRow
 from nodellm_orm.reporting.statement import Question, answer
 from nodellm_orm.reporting.zones import moment_of, zone_of
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.refusals import refuse_switch, refuse_unknown
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.define import Records
@@ -103,7 +104,7 @@ async def usage_report(
             owner=owner,
             since=moment_of("since", since, zone),
             until=moment_of("until", until, zone),
-            chat_id=_chat(chat_id),
+            chat_id=None if chat_id is None else chat_id_of(chat_id),
             metadata=metadata,
             models=models,
             providers=providers,
@@ -139,16 +140,6 @@ def _refuse_beyond_rollup(question: Question) -> None:
             f"{', '.join(asked)}; leave that out, or leave rollup=True out"
         )
         raise ConfigurationError(msg)
-
-
-def _chat(chat_id: object) -> UUID | None:
-    if chat_id is None or isinstance(chat_id, UUID):
-        return chat_id
-    try:
-        return UUID(str(chat_id))
-    except ValueError:
-        msg = f"chat_id={chat_id!r:.80} is not the id of a chat; pass a UUID or its text"
-        raise ConfigurationError(msg) from None
 
 
 # ── order ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

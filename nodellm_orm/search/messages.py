@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, get_args
-from uuid import UUID
 
 from nodellm_orm.domain.messages import Role
 from nodellm_orm.domain.words import WordQuery
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.refusals import refuse_limit, refuse_owner, refuse_switch, refuse_text, refuse_word
 from nodellm_orm.search.cursors import decode_place
 from nodellm_orm.search.reading import Search
@@ -20,6 +20,7 @@ from nodellm_orm.store.records import chosen_records
 
 if TYPE_CHECKING:
     from typing import TypeAlias
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
@@ -82,7 +83,7 @@ async def search_messages(
         query=query,
         owner=owner,
         limit=limit,
-        chat_id=_chat(chat_id),
+        chat_id=None if chat_id is None else chat_id_of(chat_id),
         roles=_roles(roles),
         since=_moment("since", since),
         until=_moment("until", until),
@@ -92,16 +93,6 @@ async def search_messages(
     chosen = chosen_records(records, encryption)
     search = Search(chosen, wanted)
     return await open_access(session, chosen).read(lambda connection: search(connection, place))
-
-
-def _chat(chat_id: object) -> UUID | None:
-    if chat_id is None or isinstance(chat_id, UUID):
-        return chat_id
-    try:
-        return UUID(str(chat_id))
-    except ValueError:
-        msg = f"chat_id={chat_id!r:.80} is not the id of a chat; pass a UUID or its text"
-        raise ConfigurationError(msg) from None
 
 
 def _roles(roles: object) -> tuple[str, ...] | None:

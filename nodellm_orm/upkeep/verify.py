@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import literal, select
 
-from nodellm_orm.errors import ConfigurationError, SchemaVersionError, StorageError
+from nodellm_orm.errors import SchemaVersionError, StorageError
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.runtime.chat_ids import chat_id_of
 from nodellm_orm.runtime.refusals import refuse_limit, refuse_owner, refuse_uncallable
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.guard import not_found, state_of
@@ -95,16 +96,8 @@ async def verify(
     if chat_id is None:
         await verification.everything()
     else:
-        await verification.one(_uuid(chat_id))
+        await verification.one(chat_id_of(chat_id))
     return verification.tally.report()
-
-
-def _uuid(value: UUID | str) -> UUID:
-    try:
-        return value if isinstance(value, UUID) else UUID(value)
-    except (ValueError, AttributeError, TypeError):
-        msg = f"a chat's id is a UUID or its text, not {value!r:.60}"
-        raise ConfigurationError(msg) from None
 
 
 @dataclass(slots=True, kw_only=True)

@@ -235,7 +235,7 @@ def wrong() -> Iterator[Any]:
     yield {"after": cursor(f"2026-01-01 {MISSING} 1".encode()).decode()}, "not a page's cursor"
     yield {"after": cursor(f"2026-01-01T00:00+00:00 {MISSING} -1".encode()).decode()}, "not a page's cursor"
     yield {"after": cursor(f"2026-01-01T00:00+00:00 {MISSING} {2**64}".encode()).decode()}, "not a page's cursor"
-    yield {"chat_id": "nope"}, "not the id of a chat"
+    yield {"chat_id": "nope"}, "a chat's id is a UUID"
     yield {"roles": "user"}, "a list such as"
     yield {"roles": ["robot"]}, "'assistant'"
     yield {"roles": []}, "names nobody"

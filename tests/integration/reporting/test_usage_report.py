@@ -283,7 +283,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"models": []}, "leave it out"),
     ({"models": [None]}, "leave it out"),
     ({"models": [3]}, "models"),
-    ({"chat_id": "x' OR 1=1"}, "chat_id"),
+    ({"chat_id": "x' OR 1=1"}, "a chat's id is a UUID"),
     ({"metadata": [1]}, "metadata"),
     ({"metadata": {"a.b": 1}}, "path"),
     ({"metadata": {1: 1}}, "metadata"),
