@@ -102,6 +102,10 @@ class Shell:
             await terminal.close()
 
 
+_AGAIN = 3.0
+"""Seconds after which Ctrl-C is pressed again."""
+
+
 class Terminal:
     """A terminal with one program in it."""
 
@@ -140,6 +144,18 @@ class Terminal:
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self._process.send_signal(signal.SIGINT)
+
+    async def interrupt_until(self, text: str) -> str:
+        """Press Ctrl-C at a question until the program writes a text, as `until` does.
+
+        One that arrives in the moment before Python begins to wait for a key is noticed only with the next: a person
+        presses it again.
+        """
+        while True:
+            self.interrupt()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN):
+                    return await self.until(text)
 
     async def ended(self) -> int:
         """Wait for the program's end, and give its exit code."""

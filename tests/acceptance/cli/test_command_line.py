@@ -11,7 +11,7 @@ from nodellm_orm.cli.commands import COMMANDS
 from nodellm_orm.cli.words import worded
 from nodellm_orm.runtime.clock import new_id
 from nodellm_orm.testing import LoopbackServer, Stall, openai_chat_stream, sse_answer
-from tests.acceptance.cli.shell import COMMAND, Terminal, lines
+from tests.acceptance.cli.shell import COMMAND, lines
 from tests.acceptance.refusing import SECRET
 
 if TYPE_CHECKING:
@@ -180,10 +180,13 @@ async def test_ctrl_c_ends_a_command_with_130_and_no_word_of_python(shell: Shell
             terminal.interrupt()
             assert await terminal.ended() == 130
             assert "Traceback" not in terminal.seen
-    for refuse, code in ((Terminal.interrupt, 130), (lambda terminal: terminal.type("n\n"), 1)):
-        async with shell.terminal("delete", known) as terminal:
-            await terminal.until("[y/N]: ")
-            refuse(terminal)
-            await terminal.until("nothing was done")
-            assert (await terminal.ended(), "error" in terminal.seen) == (code, False)
+    async with shell.terminal("delete", known) as terminal:
+        await terminal.until("[y/N]: ")
+        await terminal.interrupt_until("nothing was done")
+        assert (await terminal.ended(), "error" in terminal.seen) == (130, False)
+    async with shell.terminal("delete", known) as terminal:
+        await terminal.until("[y/N]: ")
+        terminal.type("n\n")
+        await terminal.until("nothing was done")
+        assert (await terminal.ended(), "error" in terminal.seen) == (1, False)
     assert (await shell.run("verify", known)).code == 0
