@@ -65,7 +65,7 @@ check: lint $(VENV)/.weights ## everything that a change has to pass
 
 .PHONY: bench
 bench: $(STAMP) ## what a turn costs
-	@for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
+	@for program in benchmarks/[!_]*.py; do echo "== $$program"; $(BIN)/python $$program || exit 1; done
 
 .PHONY: soak
 soak: $(STAMP) ## many chats, many processes, kills and broken servers for a minute a database

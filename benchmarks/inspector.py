@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import tempfile
 import time
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import DBAPIError
+from _databases import POSTGRES, NoServerError, own_database
+from sqlalchemy import event, text
 
 from nodellm_orm import make_engine, migrate
 from nodellm_orm.inspector import create_inspector
@@ -280,41 +279,29 @@ def older(response: httpx.Response) -> str | None:
     return rest.partition('"')[0].replace("&amp;", "&") if found else None
 
 
+async def on(url: str, messages: int, explained: float | None) -> None:
+    """Fill a database of our own, and measure on it."""
+    engine = make_engine(url, deadline=DATABASE_SECONDS)
+    try:
+        await fill(engine, messages)
+        await measure(engine, messages, explained)
+    finally:
+        await engine.dispose()
+
+
 async def on_sqlite(messages: int, explained: float | None) -> None:
-    """Measure on a file of our own."""
+    """Measure on a file, which is removed afterwards."""
     with tempfile.TemporaryDirectory() as folder:
-        engine = make_engine(f"sqlite:///{folder}/chats.db", deadline=DATABASE_SECONDS)
-        try:
-            await fill(engine, messages)
-            await measure(engine, messages, explained)
-        finally:
-            await engine.dispose()
+        await on(f"sqlite:///{folder}/chats.db", messages, explained)
 
 
 async def on_postgres(url: str, messages: int, explained: float | None) -> None:
     """Measure on a database of our own, which is dropped afterwards."""
-    parsed = make_url(url)
-    administrator = make_engine(parsed.render_as_string(hide_password=False))
     try:
-        connection = await administrator.connect()
-    except (OSError, DBAPIError) as error:
-        print(f"no PostgreSQL to measure on: {error}")
-        return
-    try:
-        free = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await free.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
-        await free.execute(text(f"CREATE DATABASE {DATABASE}"))
-        mine = parsed.set(database=DATABASE).render_as_string(hide_password=False)
-        engine = make_engine(mine, deadline=DATABASE_SECONDS)
-        try:
-            await fill(engine, messages)
-            await measure(engine, messages, explained)
-        finally:
-            await engine.dispose()
-            await free.execute(text(f"DROP DATABASE {DATABASE}"))
-    finally:
-        await connection.close()
-        await administrator.dispose()
+        async with own_database(url, DATABASE) as mine:
+            await on(mine, messages, explained)
+    except NoServerError as error:
+        print(error)
 
 
 if __name__ == "__main__":
@@ -327,7 +314,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "url",
         nargs="?",
-        default=os.environ.get("NODELLM_TEST_POSTGRES_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"),
+        default=POSTGRES,
     )
     given = parser.parse_args()
     if given.only != "sqlite":

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import time
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import event, make_url, text
-from sqlalchemy.exc import DBAPIError
+from _databases import POSTGRES, NoServerError, own_database
+from sqlalchemy import event, text
 
 from nodellm_orm import ANY_OWNER, make_engine, migrate, refresh_rollup, usage_report
 
@@ -108,26 +107,15 @@ async def explain(engine: AsyncEngine, title: str) -> None:
 
 async def main(url: str, rows: int) -> None:
     """Measure on a database of our own, which is dropped afterwards."""
-    parsed = make_url(url)
-    administrator = make_engine(parsed.render_as_string(hide_password=False))
     try:
-        connection = await administrator.connect()
-    except (OSError, DBAPIError) as error:
-        print(f"no PostgreSQL to measure on: {error}")
-        return
-    try:
-        free = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await free.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
-        await free.execute(text(f"CREATE DATABASE {DATABASE}"))
-        engine = make_engine(parsed.set(database=DATABASE).render_as_string(hide_password=False), deadline=600)
-        try:
-            await measure(engine, rows)
-        finally:
-            await engine.dispose()
-            await free.execute(text(f"DROP DATABASE {DATABASE}"))
-    finally:
-        await connection.close()
-        await administrator.dispose()
+        async with own_database(url, DATABASE) as mine:
+            engine = make_engine(mine, deadline=600)
+            try:
+                await measure(engine, rows)
+            finally:
+                await engine.dispose()
+    except NoServerError as error:
+        print(error)
 
 
 if __name__ == "__main__":
@@ -136,7 +124,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "url",
         nargs="?",
-        default=os.environ.get("NODELLM_TEST_POSTGRES_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"),
+        default=POSTGRES,
     )
     given = parser.parse_args()
     asyncio.run(main(given.url, given.rows))

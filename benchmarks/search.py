@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import time
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import make_url, text
-from sqlalchemy.exc import DBAPIError
+from _databases import POSTGRES, NoServerError, own_database
+from sqlalchemy import text
 
 from nodellm_orm import ANY_OWNER, create_search_index, make_engine, migrate, search_messages
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from nodellm_orm import FoundMessages
 
 DATABASE = "nodellm_bench_search"
 RUNS = 5
@@ -84,10 +85,12 @@ async def searches(engine: AsyncEngine, messages: int, way: str) -> None:
     """Print the median time of each search's first page, and what was read for it."""
     for title, (typed, options) in SEARCHES.items():
         taken: list[float] = []
+        pages: list[FoundMessages] = []
         for _ in range(RUNS):
             began = time.perf_counter()
-            page = await search_messages(engine, typed, **{"owner": ANY_OWNER, **options})
+            pages.append(await search_messages(engine, typed, **{"owner": ANY_OWNER, **options}))
             taken.append((time.perf_counter() - began) * 1000)
+        page = pages[-1]
         more = ", more to read" if page.next else ""
         print(
             f"{messages:,} messages, {way}, {title}: {statistics.median(taken):.0f} ms, {len(page)} found in "
@@ -97,26 +100,15 @@ async def searches(engine: AsyncEngine, messages: int, way: str) -> None:
 
 async def main(url: str, messages: int) -> None:
     """Measure on a database of our own, which is dropped afterwards."""
-    parsed = make_url(url)
-    administrator = make_engine(parsed.render_as_string(hide_password=False))
     try:
-        connection = await administrator.connect()
-    except (OSError, DBAPIError) as error:
-        print(f"no PostgreSQL to measure on: {error}")
-        return
-    try:
-        free = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await free.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
-        await free.execute(text(f"CREATE DATABASE {DATABASE}"))
-        engine = make_engine(parsed.set(database=DATABASE).render_as_string(hide_password=False), deadline=600)
-        try:
-            await measure(engine, messages)
-        finally:
-            await engine.dispose()
-            await free.execute(text(f"DROP DATABASE {DATABASE}"))
-    finally:
-        await connection.close()
-        await administrator.dispose()
+        async with own_database(url, DATABASE) as mine:
+            engine = make_engine(mine, deadline=600)
+            try:
+                await measure(engine, messages)
+            finally:
+                await engine.dispose()
+    except NoServerError as error:
+        print(error)
 
 
 if __name__ == "__main__":
@@ -125,7 +117,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "url",
         nargs="?",
-        default=os.environ.get("NODELLM_TEST_POSTGRES_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"),
+        default=POSTGRES,
     )
     given = parser.parse_args()
     asyncio.run(main(given.url, given.messages))

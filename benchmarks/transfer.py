@@ -9,20 +9,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import sys
 import tempfile
 import time
 import tracemalloc
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid5
 
-from sqlalchemy import event, insert, make_url, text
-from sqlalchemy.exc import DBAPIError
+from _databases import POSTGRES, NoServerError, own_database
+from sqlalchemy import event, insert, make_url
 
 from nodellm_orm import export_chats, import_chats, make_engine, migrate
 from nodellm_orm.store.records import RECORDS
@@ -127,30 +126,16 @@ async def measure(source: AsyncEngine, target: AsyncEngine, chats: int, length: 
 @asynccontextmanager
 async def databases(url: str, folder: Path) -> AsyncIterator[tuple[AsyncEngine, AsyncEngine]]:
     """Two databases of our own, which are dropped afterwards."""
-    names = (f"{DATABASE}_1", f"{DATABASE}_2")
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        engines = tuple(make_engine(f"sqlite:///{folder / name}.db") for name in names)
+    async with AsyncExitStack() as stack:
+        engines = []
+        for name in (f"{DATABASE}_1", f"{DATABASE}_2"):
+            if make_url(url).get_backend_name() == "sqlite":
+                mine = f"sqlite:///{folder / name}.db"
+            else:
+                mine = await stack.enter_async_context(own_database(url, name))
+            engines.append(make_engine(mine, deadline=600))
+            stack.push_async_callback(engines[-1].dispose)
         yield engines[0], engines[1]
-        for engine in engines:
-            await engine.dispose()
-        return
-    administrator = make_engine(parsed.render_as_string(hide_password=False))
-    async with administrator.connect() as connection:
-        free = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        for name in names:
-            await free.execute(text(f"DROP DATABASE IF EXISTS {name}"))
-            await free.execute(text(f"CREATE DATABASE {name}"))
-        engines = tuple(
-            make_engine(parsed.set(database=name).render_as_string(hide_password=False), deadline=600) for name in names
-        )
-        try:
-            yield engines[0], engines[1]
-        finally:
-            for name, engine in zip(names, engines, strict=True):
-                await engine.dispose()
-                await free.execute(text(f"DROP DATABASE {name}"))
-    await administrator.dispose()
 
 
 async def main(urls: list[str], chats: int, length: int) -> None:
@@ -160,8 +145,8 @@ async def main(urls: list[str], chats: int, length: int) -> None:
             try:
                 async with databases(url, Path(folder)) as (source, target):
                     await measure(source, target, chats, length, Path(folder) / "chats.jsonl")
-            except (OSError, DBAPIError) as error:
-                print(f"{make_url(url).get_backend_name()} cannot be measured: {type(error).__name__}", file=sys.stderr)
+            except NoServerError as error:
+                print(error, file=sys.stderr)
 
 
 if __name__ == "__main__":
@@ -172,6 +157,6 @@ if __name__ == "__main__":
     given = parser.parse_args()
     usual = [
         "sqlite://",
-        os.environ.get("NODELLM_TEST_POSTGRES_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"),
+        POSTGRES,
     ]
     asyncio.run(main(given.urls or usual, given.chats, given.length))

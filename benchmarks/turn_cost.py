@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import httpx
-from sqlalchemy import event, make_url, text
+from _databases import POSTGRES, own_database
+from sqlalchemy import event, make_url
 
 from nodellm_orm import create_chat, create_llm, load_chat, make_engine, migrate, tool
 from nodellm_orm.testing import FakeCall, LoopbackServer, json_answer, openai_chat_body
@@ -109,27 +110,13 @@ async def measure(url: str) -> None:
     await engine.dispose()
 
 
-async def with_database(url: str) -> None:
-    """Measure on a database of our own on a server, which is dropped afterwards."""
-    parsed = make_url(url)
-    administrator = make_engine(parsed.render_as_string(hide_password=False))
-    async with administrator.connect() as connection:
-        free = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await free.execute(text(f"DROP DATABASE IF EXISTS {DATABASE}"))
-        await free.execute(text(f"CREATE DATABASE {DATABASE}"))
-        try:
-            await measure(parsed.set(database=DATABASE).render_as_string(hide_password=False))
-        finally:
-            await free.execute(text(f"DROP DATABASE {DATABASE}"))
-    await administrator.dispose()
-
-
 async def main(urls: list[str]) -> None:
     """SQLite, then the servers that are named or answer."""
     with tempfile.TemporaryDirectory() as folder:
         await measure(f"sqlite:///{Path(folder) / 'bench.db'}")
     for url in urls:
-        await with_database(url)
+        async with own_database(url, DATABASE) as mine:
+            await measure(mine)
 
 
 if __name__ == "__main__":
@@ -137,7 +124,7 @@ if __name__ == "__main__":
         main(
             sys.argv[1:]
             or [
-                os.environ.get("NODELLM_TEST_POSTGRES_URL", "postgresql+asyncpg://postgres@127.0.0.1:5432/postgres"),
+                POSTGRES,
                 os.environ.get("NODELLM_TEST_MYSQL_URL", "mysql+aiomysql://root@127.0.0.1:3306/test"),
             ]
         )
