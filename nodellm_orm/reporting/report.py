@@ -17,8 +17,9 @@ from nodellm_orm.reporting.keys import group_keys
 from nodellm_orm.reporting.rolled import answer_rolled
 from nodellm_orm.reporting.rows import MEASURES, UsageRow
 from nodellm_orm.reporting.statement import Question, answer
-from nodellm_orm.reporting.zones import moment_of, zone_of
+from nodellm_orm.reporting.zones import zone_of
 from nodellm_orm.runtime.chat_ids import chat_id_of
+from nodellm_orm.runtime.moments import moment_of
 from nodellm_orm.runtime.refusals import refuse_switch, refuse_unknown
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.define import Records

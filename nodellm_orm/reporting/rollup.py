@@ -18,8 +18,8 @@ from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.reporting.functions import Cut
 from nodellm_orm.reporting.hours import HOUR, add_next, correct
 from nodellm_orm.reporting.underway import UnderWayError, remaining, writers
-from nodellm_orm.reporting.zones import moment_of
 from nodellm_orm.runtime.clock import SystemClock
+from nodellm_orm.runtime.moments import moment_of
 from nodellm_orm.runtime.refusals import refuse_seconds, refuse_switch, refuse_uncallable
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.clock import DatabaseNow

@@ -13,7 +13,7 @@ from sqlalchemy import case, func, select
 
 from nodellm_orm.reporting.filters import filters
 from nodellm_orm.reporting.keys import group_keys
-from nodellm_orm.reporting.zones import moment_of
+from nodellm_orm.runtime.moments import moment_of
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.records import RECORDS
 

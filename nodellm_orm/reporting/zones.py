@@ -6,7 +6,7 @@ moments of change and the offsets as numbers, and gets the same hours, days, wee
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
 
@@ -49,37 +49,6 @@ def zone_of(time_zone: object) -> tzinfo:
             f"time_zone={time_zone!r:.80} is no time zone that is known here; give a name such as 'Europe/Berlin' "
             "(a machine without such names needs: pip install tzdata), or a datetime.tzinfo"
         )
-        raise ConfigurationError(msg) from None
-
-
-def moment_of(name: str, value: object, zone: tzinfo) -> datetime | None:
-    """A limit of a report as a moment; a date is its first moment in the zone.
-
-    Args:
-        name: the argument.
-        value: as given.
-        zone: the report's.
-
-    Raises:
-        ConfigurationError: it is neither a date nor a datetime with its zone.
-    """
-    match value:
-        case None:
-            return None
-        case datetime() if value.utcoffset() is None:
-            msg = f"{name} names no time zone; give an aware datetime such as datetime.now(UTC), or a date"
-            raise ConfigurationError(msg)
-        case datetime():
-            moment = value
-        case date():
-            moment = datetime(value.year, value.month, value.day, tzinfo=zone)
-        case _:
-            msg = f"{name} is an aware datetime or a date, not {type(value).__name__}"
-            raise ConfigurationError(msg)
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        msg = f"{name} lies outside of the calendar; leave it out where there is no limit"
         raise ConfigurationError(msg) from None
 
 

@@ -11,6 +11,7 @@ from nodellm_orm.domain.words import WordQuery
 from nodellm_orm.errors import ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
 from nodellm_orm.runtime.chat_ids import chat_id_of
+from nodellm_orm.runtime.moments import moment_of
 from nodellm_orm.runtime.refusals import refuse_limit, refuse_owner, refuse_switch, refuse_text, refuse_word
 from nodellm_orm.search.cursors import decode_place
 from nodellm_orm.search.reading import Search
@@ -85,8 +86,8 @@ async def search_messages(
         limit=limit,
         chat_id=None if chat_id is None else chat_id_of(chat_id),
         roles=_roles(roles),
-        since=_moment("since", since),
-        until=_moment("until", until),
+        since=moment_of("since", since, UTC),
+        until=moment_of("until", until, UTC),
         superseded=superseded,
     )
     place = None if after is None else decode_place(after)
@@ -109,17 +110,3 @@ def _roles(roles: object) -> tuple[str, ...] | None:
         msg = "roles names nobody; leave it out, or name one of " + ", ".join(get_args(Role))
         raise ConfigurationError(msg)
     return tuple(chosen)
-
-
-def _moment(name: str, value: object) -> datetime | None:
-    if isinstance(value, datetime):
-        if value.utcoffset() is None:
-            msg = f"{name}={value.isoformat()} has no time zone; pass an aware one, such as datetime.now(UTC)"
-            raise ConfigurationError(msg)
-        return value
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    if value is None:
-        return None
-    msg = f"{name} is a datetime with its time zone or a date, not {value!r:.80}"
-    raise ConfigurationError(msg)

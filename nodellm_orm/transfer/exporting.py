@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from datetime import UTC
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from nodellm_orm.errors import ChatBusyError, ConfigurationError
 from nodellm_orm.ports.owners import ANY_OWNER
+from nodellm_orm.runtime.chat_ids import chat_id_of
+from nodellm_orm.runtime.moments import moment_of
 from nodellm_orm.runtime.refusals import refuse_owner, refuse_word
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.define import Records
@@ -26,7 +29,7 @@ from nodellm_orm.transfer.rows import PAGE, Chosen, sizes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
-    from datetime import datetime
+    from datetime import date, datetime
 
     from sqlalchemy import Connection
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -55,8 +58,8 @@ async def export_chats(
     *,
     chats: Iterable[UUID | str] | None = None,
     owner: Owner = ANY_OWNER,
-    since: datetime | None = None,
-    until: datetime | None = None,
+    since: datetime | date | None = None,
+    until: datetime | date | None = None,
     format: str = "jsonl",  # noqa: A002 — the public name of the option
     records: Records | None = None,
     encryption: Encryption | None = None,
@@ -75,7 +78,8 @@ async def export_chats(
             path of a folder.
         chats: ids of the chats; all when omitted, with those ledger rows that belong to no chat or to a deleted one.
         owner: whose, ``None``: what is nobody's; everybody's when omitted.
-        since: only chats that were last used at this time or later, and ledger rows without a chat that were made then.
+        since: only chats that were last used at this time or later, and ledger rows without a chat that were made then;
+            a date is its first moment in UTC.
         until: only those before this time.
         format: ``"jsonl"``; ``"parquet"``: messages and ledger as tables for analysis, which cannot be imported.
         records: own records, from `define_records`; further columns are exported too.
@@ -129,13 +133,9 @@ def chosen_records(records: Records | None, encryption: Encryption | None) -> Re
     return chosen if encryption is None else chosen.encrypted(encryption)
 
 
-def _which(owner: Owner, since: datetime | None, until: datetime | None) -> Chosen:
+def _which(owner: Owner, since: datetime | date | None, until: datetime | date | None) -> Chosen:
     refuse_owner(owner, anybody=ANY_OWNER)
-    for name, moment in (("since", since), ("until", until)):
-        if moment is not None and (not hasattr(moment, "utcoffset") or moment.utcoffset() is None):
-            msg = f"{name} is a datetime with a time zone, such as datetime(2026, 1, 1, tzinfo=UTC)"
-            raise ConfigurationError(msg)
-    return Chosen(owner=owner, since=since, until=until)
+    return Chosen(owner=owner, since=moment_of("since", since, UTC), until=moment_of("until", until, UTC))
 
 
 def _ids(chats: Iterable[UUID | str] | None, since: object, until: object) -> list[UUID] | None:
@@ -148,8 +148,8 @@ def _ids(chats: Iterable[UUID | str] | None, since: object, until: object) -> li
         msg = "chats is a list of ids; for one chat write chats=[chat.id]"
         raise ConfigurationError(msg)
     try:
-        return sorted({each if isinstance(each, UUID) else UUID(each) for each in chats})
-    except (ValueError, AttributeError, TypeError):
+        return sorted({chat_id_of(each) for each in chats})
+    except TypeError:
         msg = "chats is a list of ids, each a UUID or its text"
         raise ConfigurationError(msg) from None
 

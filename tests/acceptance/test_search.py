@@ -239,8 +239,9 @@ def wrong() -> Iterator[Any]:
     yield {"roles": "user"}, "a list such as"
     yield {"roles": ["robot"]}, "'assistant'"
     yield {"roles": []}, "names nobody"
-    yield {"since": "yesterday"}, "since is a datetime"
+    yield {"since": "yesterday"}, "since is an aware datetime"
     yield {"until": datetime(2026, 1, 1)}, "no time zone"  # noqa: DTZ001 — that is what is refused
+    yield {"since": datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))}, "outside of the calendar"
     yield {"superseded": "no"}, "superseded"
     yield {"records": 5}, "define_records"
     yield {"encryption": b"key"}, "Encryption"

@@ -8,7 +8,7 @@ import io
 import os
 import signal
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -281,6 +281,10 @@ READ: Any = import_chats
         pytest.param(lambda engine: WRITE(engine, io.BytesIO(), format="parquet"), id="parquet"),
         pytest.param(lambda engine: WRITE(engine, io.BytesIO(), chats=["7"]), id="ids"),
         pytest.param(lambda engine: WRITE(engine, io.BytesIO(), since=datetime(2026, 1, 1)), id="naive"),  # noqa: DTZ001 — that is the mistake
+        pytest.param(
+            lambda engine: WRITE(engine, io.BytesIO(), since=datetime.min.replace(tzinfo=timezone(timedelta(hours=5)))),
+            id="outside of the calendar",
+        ),
         pytest.param(lambda engine: READ(engine, io.BytesIO(), on_conflict="merge"), id="conflict"),
         pytest.param(lambda engine: READ(engine, io.BytesIO(), owner=7), id="owner"),
     ],

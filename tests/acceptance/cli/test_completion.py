@@ -14,14 +14,11 @@ from nodellm_orm.testing import LoopbackServer
 from tests.acceptance.cli.shell import COMMAND
 from tests.acceptance.refusing import SECRET
 from tests.acceptance.speakers import Speaker
-from tests.integration.databases import KINDS, migrated_database
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
     from tests.acceptance.cli.shell import Finished, Shell
-    from tests.integration.databases import DatabaseKind
 
 SPEAKER: Final = Speaker("openai_chat")
 HOSTILE: Final = "Trip \\$(touch pwned) `touch pwned` \"'; touch pwned: [red]x[/red]\x1b[2J\nnext"
@@ -51,21 +48,6 @@ def shell(shell: Shell) -> Shell:
     program.write_text(f'#!/bin/sh\nexec {" ".join(COMMAND)} "$@"\n')
     program.chmod(0o755)
     return shell.with_environment(PATH=f"{program.parent}:{shell.environment['PATH']}")
-
-
-@pytest.fixture(params=KINDS)
-async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
-    """URL of a database with our tables, of each kind."""
-    kind: DatabaseKind = request.param
-    async with migrated_database(kind, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def file(tmp_path: Path) -> AsyncIterator[str]:
-    """URL of a SQLite file with our tables."""
-    async with migrated_database("sqlite", tmp_path) as url:
-        yield url
 
 
 async def begun(url: str, *titles: str | None, owner: str | None = None) -> list[str]:

@@ -63,13 +63,6 @@ async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         yield url
 
 
-@pytest.fixture
-async def file(tmp_path: Path) -> AsyncIterator[str]:
-    """URL of a SQLite file with our tables."""
-    async with migrated_database("sqlite", tmp_path) as url:
-        yield url
-
-
 @asynccontextmanager
 async def chatting(url: str, answers: Sequence[Answer], **options: Any) -> AsyncIterator[tuple[AsyncEngine, Chat]]:
     """A chat with a server that gives these answers, held in this process."""
