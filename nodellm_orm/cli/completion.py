@@ -22,6 +22,7 @@ from sqlalchemy import Select, create_engine, select
 from nodellm_orm.cli.database import DEFAULT, RECORDS_VARIABLE, VARIABLE, missing
 from nodellm_orm.cli.own import stored_records
 from nodellm_orm.config import Environment
+from nodellm_orm.domain.profile import EFFORTS
 from nodellm_orm.providers.registry import provider_names
 from nodellm_orm.store.define import Tables
 from nodellm_orm.store.engine import make_engine
@@ -37,7 +38,6 @@ _TITLE: Final = 40
 _HARMLESS: Final = re.compile(r"[^\w .,+/-]")
 _WORD: Final = re.compile(r"[\w.:/@+-]+", re.ASCII)
 """What needs no quotes in any shell."""
-_THINKING: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 def chat_ids(ctx: typer.Context, incomplete: str) -> Offers:
@@ -81,7 +81,7 @@ def thinking(incomplete: str) -> Offers:
     Args:
         incomplete: the beginning of the word.
     """
-    return [(word, "") for word in _THINKING if _begins(word, incomplete)]
+    return [(word, "") for word in EFFORTS if _begins(word, incomplete)]
 
 
 def _begins(value: object, incomplete: str) -> bool:

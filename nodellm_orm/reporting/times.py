@@ -6,13 +6,14 @@ The percentiles of any of these groups together follow from it, where a report w
 from __future__ import annotations
 
 from collections import Counter
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from sqlalchemy import case, func, select
 
 from nodellm_orm.reporting.filters import filters
 from nodellm_orm.reporting.keys import group_keys
+from nodellm_orm.reporting.statement import NO_CHANGES
 from nodellm_orm.runtime.moments import moment_of
 from nodellm_orm.store.access import open_access
 from nodellm_orm.store.records import RECORDS
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Select, Table
 
     from nodellm_orm.ports.owners import Owner
-    from nodellm_orm.reporting.zones import Changes
     from nodellm_orm.store.define import Records
 
 Distribution: TypeAlias = "Counter[int]"
@@ -32,7 +32,6 @@ Distribution: TypeAlias = "Counter[int]"
 _STEPS: Final = ((200, 1), (2_000, 10), (20_000, 100), (200_000, 1_000), (2_000_000, 10_000))
 """Below how many milliseconds which step: a twentieth of the time at most, and about what is written of it anyway."""
 _LONGEST_STEP: Final = 100_000
-_UTC: Final[Changes] = ((datetime(1, 1, 3, tzinfo=UTC), 0),)
 
 
 async def read_latencies(
@@ -51,7 +50,7 @@ async def read_latencies(
     day, model = group_keys(("day", "model"))
     statement = _statement(
         requests,
-        [day.columns(requests, _UTC)[0].label("day"), model.columns(requests, _UTC)[0].label("model")],
+        [day.columns(requests, NO_CHANGES)[0].label("day"), model.columns(requests, NO_CHANGES)[0].label("model")],
         limits.conditions(requests),
     )
 
@@ -60,7 +59,7 @@ async def read_latencies(
         dates: dict[Any, Any] = {}
         for given, name, milliseconds, number in connection.execute(statement):
             if given not in dates:
-                dates[given] = day.value([given], _UTC)
+                dates[given] = day.value([given], NO_CHANGES)
             found.setdefault((dates[given], name), Counter())[milliseconds] += number
         return found
 
